@@ -1,0 +1,58 @@
+"""What all tests share: one thread, the real data and the browser (or one loud line where they are missing)."""
+
+import os
+import shutil
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # before torch or numba is imported
+    os.environ.setdefault(_name, "1")
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+MISSING = {
+    "data": "real data not found: set PULLPUSH_DATA to the folder that holds MNIST/raw and cifar-10-batches-py",
+    "browser": "Chromium not found: install it (Debian: apt install chromium; anywhere: playwright install chromium)",
+}
+
+torch.set_num_threads(1)
+
+
+def missing(what: str) -> None:
+    """Skip the test, or fail it when PULLPUSH_REQUIRE names `what`; the closing summary repeats the reason once."""
+    if what in os.environ.get("PULLPUSH_REQUIRE", "").split(","):
+        pytest.fail(f"PULLPUSH_REQUIRE asks for {what}, but {MISSING[what]}", pytrace=False)
+    pytest.skip(MISSING[what])
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real data sets, as torchvision lays them out."""
+    root = Path(os.environ.get("PULLPUSH_DATA") or ROOT / "data")
+    if not ((root / "MNIST" / "raw").is_dir() and (root / "cifar-10-batches-py").is_dir()):
+        missing("data")
+    return root
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium or Chrome, of the system or of playwright."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if found := shutil.which(name):
+            return found
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        bundled = playwright.chromium.executable_path
+    if not Path(bundled).exists():
+        missing("browser")
+    return bundled
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One loud line for each thing that was missing, also without -rs."""
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for what, why in MISSING.items():
+        if count := sum(why in reason for reason in reasons):
+            terminalreporter.write_line(f"SKIPPED {count} tests that need {what}: {why}", red=True, bold=True)
