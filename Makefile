@@ -23,6 +23,7 @@ help: ## list what can be made
 	@echo "Python is $(PYTHON); another one by: make env PYTHON=python3.12"
 
 env: $(STAMP) ## the Python environment .venv, exactly as requirements.lock pins it
+	@$(BIN)/python -c 'import sys; print("Environment: $(VENV), Python %d.%d.%d" % sys.version_info[:3])'
 
 # The installer (uv) is itself taken from the lock, so that every file that is installed has its hash checked.
 $(STAMP): requirements.lock pyproject.toml

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, the real data and the browser (or one loud line where they are missing)."""
+"""What all tests share: one thread, the real data and the browser, or one loud line where these are missing."""
 
 import os
 import shutil
@@ -7,20 +7,20 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # before torch or numba is imported
     os.environ.setdefault(_name, "1")
 
-import pytest
-import torch
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 MISSING = {
-    "data": "real data not found: set PULLPUSH_DATA to the folder that holds MNIST/raw and cifar-10-batches-py",
-    "browser": "Chromium not found: install it (Debian: apt install chromium; anywhere: playwright install chromium)",
+    "data": "no real data: set PULLPUSH_DATA to the folder that holds MNIST/raw and cifar-10-batches-py",
+    "browser": "no Chromium: apt install chromium, or playwright install chromium",
 }
 
 torch.set_num_threads(1)
 
 
 def missing(what: str) -> None:
-    """Skip the test, or fail it when PULLPUSH_REQUIRE names `what`; the closing summary repeats the reason once."""
+    """Skip the test, or fail it when PULLPUSH_REQUIRE names `what`; the closing summary says it once more."""
     if what in os.environ.get("PULLPUSH_REQUIRE", "").split(","):
         pytest.fail(f"PULLPUSH_REQUIRE asks for {what}, but {MISSING[what]}", pytrace=False)
     pytest.skip(MISSING[what])

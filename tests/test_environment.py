@@ -1,0 +1,199 @@
+"""The environment is pinned, the tree names no machine, and the modules import each other only downward."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parents[1]
+LIB = ROOT / "lib" / "pullpush"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
+PINS = dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", LOCK, flags=re.MULTILINE))
+
+
+def tracked() -> list[Path]:
+    """The files of the repository as git knows them, those not yet committed included."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# --- the lock and the environments made from it ---
+
+
+def test_lock_names_no_host():
+    assert not re.search(r"://|index-url|find-links|trusted-host", LOCK.replace("--no-emit-index-url", ""))
+
+
+def test_lock_hashes_every_pin():
+    entries = re.split(r"\n(?=[a-z0-9])", LOCK[LOCK.index("\naccessible") :].strip())
+    assert len(entries) == len(re.findall(r"^\S+==", LOCK, flags=re.MULTILINE))
+    assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def dependencies() -> list[str]:
+    extras = PROJECT["optional-dependencies"].values()
+    return [*PROJECT["dependencies"], *(requirement for extra in extras for requirement in extra)]
+
+
+@pytest.mark.parametrize("wanted", dependencies())
+def test_lock_satisfies_what_the_project_asks_for(wanted):
+    requirement = Requirement(wanted)
+    name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+    assert name in PINS, f"{wanted} is not in requirements.lock: make lock"
+    assert requirement.specifier.contains(PINS[name], prereleases=True), f"locked: {PINS[name]}"
+    assert importlib.metadata.version(name)
+
+
+def test_environment_yml_installs_the_same_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == [["-r requirements.lock"]]
+    (python,) = (entry for entry in environment["dependencies"] if str(entry).startswith("python="))
+    version = python.split("=")[1] + ".0"
+    assert version in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_this_python_is_supported():
+    assert ".".join(map(str, sys.version_info[:3])) in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_citation_states_the_version_and_licence_of_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert (ROOT / "LICENSE").read_text().startswith(f"{PROJECT['license']} License")
+
+
+# --- what the files may say ---
+
+
+# Spelled with brackets, so that this file does not match itself.
+MACHINE = re.compile(
+    r"""(?<![\w.~$}/-])/(?:[w]ork|[r]oot|[h]ome|[U]sers|[t]mp|[o]pt|[v]ar)/\w"""  # a folder of one machine
+    r"""|[f]iles\.pythonhosted|[p]ypi\.org/simple|[i]ndex-url\s*=|/[s]imple/?["'\s]"""  # a package registry
+)
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # images and arrays
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            if match := MACHINE.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {match.group()}")
+    assert found == []
+
+
+def test_no_file_is_large():
+    """Notebooks under 500 kB, arrays under 300 kB, all committed runs together under 30 MB."""
+    limits = {".ipynb": 500_000, ".npz": 300_000}
+    sizes = {path.relative_to(ROOT): path.stat().st_size for path in tracked()}
+    assert {path: size for path, size in sizes.items() if size > limits.get(path.suffix, 1_000_000)} == {}
+    assert sum(size for path, size in sizes.items() if path.parts[0] == "papermill_runs") < 30_000_000
+
+
+# --- who may import whom (design): never upward ---
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "data": set(),
+    "losses": set(),
+    "models": set(),
+    "graph": set(),
+    "views": set(),
+    "samplers": set(),
+    "training": set(),
+    "evaluation": {"graph"},
+    "figures": set(),
+    "runs": set(),
+}
+METHOD_PARTS = {"losses", "models", "samplers", "views", "graph"}  # stay out of what is not named above, too
+TENSORS_ONLY = {"views", "samplers"}
+SLOW = {"torchvision", "umap"}  # 9 and 7 seconds: imported inside the functions that use them
+
+
+def modules() -> list[Path]:
+    return sorted(LIB.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """`losses` for losses/nt_xent.py, `runs` for runs.py."""
+    return path.relative_to(LIB).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST, package: list[str]) -> set[str]:
+    """The dotted names that the statements in `tree` import, relative ones made absolute within `package`."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imports_of(path: Path) -> set[str]:
+    package = ["pullpush", *path.relative_to(LIB).parent.parts]
+    return imported(ast.parse(path.read_text()), package)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(LIB))
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_never_go_upward(path):
+    part = part_of(path)
+    ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("pullpush.")} - {part}
+    if part in MAY_IMPORT:
+        assert ours <= MAY_IMPORT[part], f"{part} may import {MAY_IMPORT[part] or 'no other part'}"
+    else:
+        assert not ours & METHOD_PARTS, f"{part} knows no method"
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if part_of(path) in TENSORS_ONLY], ids=name_of)
+def test_views_and_samplers_know_tensors_only(path):
+    outside = {name.split(".")[0] for name in imports_of(path)} - set(sys.stdlib_module_names)
+    assert outside <= {"torch", "pullpush"}
+
+
+def run_at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The import statements outside functions and outside `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not isinstance(node, ast.FunctionDef) and not ast.unparse(node).startswith("if TYPE_CHECKING:"):
+            yield from run_at_import(node)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_slow_packages_are_imported_where_they_are_used(path):
+    tree = ast.Module([*run_at_import(ast.parse(path.read_text()))], [])
+    assert not {name.split(".")[0] for name in imported(tree, [])} & SLOW
+
+
+def test_nothing_imports_a_notebook():
+    for path in [*modules(), *(ROOT / "tests").rglob("*.py")]:
+        names = {name.split(".")[0] for name in imported(ast.parse(path.read_text()), ["here"])}
+        assert not names & {"book", "import_ipynb", "importnb", "nbimporter"}, path
