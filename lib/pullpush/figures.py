@@ -1,0 +1,793 @@
+"""A figure in all its forms: interactive, a still for light and one for dark pages, alt text, and the numbers behind it.
+
+`show` takes a drawing function, a text alternative, a caption and a table of numbers, and displays one HTML element. On the
+site `_static/pullpush.js` turns the element's data into a plotly figure; in Jupyter, in print and without scripts the still
+stands there instead. The helpers (`curves`, `matrix`, `scatter_frames`, ...) draw the forms that several studies share.
+
+Nothing heavy is imported here: matplotlib and pandas come in when the first figure is drawn, plotly never has to.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import gzip
+import html
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
+    from pandas import DataFrame
+
+PULL = "#2f7fc4"  # a cool blue, everywhere in the book
+PUSH = "#d9701a"  # a warm orange, everywhere in the book
+
+# Ten classes at evenly spaced lightness (L* 34 to 84): they stay apart in greyscale, and by at least 20 CIELAB units for readers
+# with protanopia, deuteranopia or tritanopia (tests/test_figures.py computes it). Neighbouring indices differ in lightness.
+CLASS_COLOURS = (
+    "#2647b1", "#ffb400", "#824d61", "#00eadd", "#b36256", "#89bf99", "#7b5f95", "#8a9e3a", "#2984fd", "#d089e5",
+)  # fmt: skip
+CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", "*")
+_PLOTLY_MARKERS = {
+    "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
+    "<": "triangle-left", "p": "pentagon", "*": "star",
+}  # fmt: skip
+_PLOTLY_MARKERS_3D = ("circle", "diamond", "square", "cross", "x", "circle-open", "diamond-open", "square-open")
+
+STILL_BYTES = 24_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
+SPRITE_BYTES = 90_000  # what the images in the hovers of one figure may weigh together
+PLAIN_CSV_BYTES = 16_000  # longer tables are offered as .csv.gz
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a page: background, text, secondary text, grid lines. `name` is "light" or "dark"."""
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+
+
+LIGHT = Theme("light", paper="#ffffff", ink="#222832", muted="#48566b", grid="#dde1e6")
+DARK = Theme("dark", paper="#14181e", ink="#ced6dd", muted="#9ca4af", grid="#333b47")
+THEMES = (LIGHT, DARK)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method looks in every figure. The colour has a contrast of 3:1 on both backgrounds; marker and dash tell it in grey."""
+
+    label: str
+    colour: str
+    marker: str
+    dash: str  # matplotlib's: "-", "--", ":", "-."
+
+
+METHODS = {
+    "pair": Method("pair", "#c40094", "o", "--"),
+    "triplet": Method("triplet", "#449b7f", "^", "-"),
+    "hadsell": Method("Hadsell", "#9f7e0b", "s", "-."),
+    "nt_xent": Method("NT-Xent", "#7860f4", "D", "-"),
+    "sup_con": Method("SupCon", "#b081e4", "P", "--"),
+    "pixels": Method("raw pixels", "#6f7681", "X", ":"),
+    "untrained": Method("untrained", "#8a8f98", "v", ":"),
+}
+METHOD_COLOURS = {name: style.colour for name, style in METHODS.items()}
+_PLOTLY_DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
+
+
+def method(name: str) -> Method:
+    """The look of a method. Raises ValueError for a name that has none, with the nearest one that has."""
+    if name in METHODS:
+        return METHODS[name]
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"No colour for method {name!r}.{hint} Known: {', '.join(METHODS)}; add new ones to figures.METHODS.")
+
+
+def colour(name: str) -> str:
+    """The colour of a method, as #rrggbb."""
+    return method(name).colour
+
+
+class HasProvenance(Protocol):
+    """What a figure needs of a run: see `pullpush.runs`."""
+
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
+# ---------------------------------------------------------------------------------------------------------------- one figure
+
+
+def show(
+    name: str,
+    *,
+    still: Callable[[Theme], Figure],
+    alt: str,
+    caption: str,
+    data: DataFrame,
+    run: HasProvenance | None = None,
+    interactive: Any = None,
+    aspect: float | None = None,
+) -> None:
+    """Display a figure in all its forms.
+
+    name         unique in its page, e.g. "training-curves": the anchor #fig-training-curves and the name of the CSV
+    still        draws it with matplotlib for a theme; called for LIGHT and for DARK with matching defaults in force
+    alt          what the figure shows, with its numbers, for those who do not see it
+    caption      one sentence: what to see; n belongs here. `\\(x\\)` is typeset
+    data         the numbers behind it
+    run          fills the fold "How this was made"
+    interactive  a plotly Figure, or a dict {"data", "layout", "frames"}; frames get a native slider, whose label is
+                 layout.meta["slider"]; layout.meta["sprite"] (see `sprite`) shows images on hover, by customdata
+    aspect       width / height of the interactive form; the still's own by default
+
+    Raises ValueError where alt or caption is empty, or the name is not made of a-z, 0-9 and hyphens.
+    """
+    from IPython.display import HTML, display
+
+    display(HTML(render(name, still=still, alt=alt, caption=caption, data=data, run=run, interactive=interactive, aspect=aspect)))
+
+
+def render(
+    name: str,
+    *,
+    still: Callable[[Theme], Figure],
+    alt: str,
+    caption: str,
+    data: DataFrame,
+    run: HasProvenance | None = None,
+    interactive: Any = None,
+    aspect: float | None = None,
+) -> str:
+    """The HTML that `show` displays."""
+    _require(name, alt, caption)
+    images, ratio = [], 1.0
+    for theme in THEMES:
+        uri, width, height = _still(still, theme)
+        ratio = width / height
+        # Without the site's style sheet (Jupyter, GitHub) only the light still is seen; the sheet swaps them by theme.
+        hidden = ' style="display:none"' if theme is DARK else ' style="max-width:100%;height:auto"'
+        images.append(
+            f'<img class="pp-still pp-{theme.name}" src="{uri}" width="{width}" height="{height}"'
+            f' alt="{html.escape(alt)}"{hidden}>'
+        )
+    live = ""
+    if interactive is not None:
+        spec = json.dumps(_compact(_spec(interactive)), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+        live = (
+            f'<div class="pp-live" data-label="{html.escape(alt)}" data-aspect="{aspect or ratio:.3f}" hidden></div>'
+            f'<script type="application/json" class="pp-spec">{spec}</script>'
+        )
+    return _element(name, live + "".join(images), caption, data, run)
+
+
+def _require(name: str, alt: str, caption: str) -> None:
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"Figure name {name!r} must be made of a-z, 0-9 and single hyphens, such as 'training-curves'.")
+    for label, text in (("alt", alt), ("caption", caption)):
+        if not text.strip():
+            raise ValueError(f"Figure {name!r} has an empty {label}: say in a sentence what it shows.")
+
+
+def _element(name: str, body: str, caption: str, data: DataFrame, run: HasProvenance | None) -> str:
+    return (
+        f'<figure class="pp-figure" id="fig-{name}">{body}<figcaption>{html.escape(caption, quote=False)}</figcaption>'
+        f"{_made(name, data, run)}</figure>"
+    )
+
+
+def _made(name: str, data: DataFrame, run: HasProvenance | None) -> str:
+    """The fold under a figure: where it comes from, how to redo it, and its numbers."""
+    facts = dict(run.provenance()) if run is not None else {}
+    rows = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            text = ", ".join(f"{inner} = {item}" for inner, item in value.items())
+        elif isinstance(value, (list, tuple)):
+            text = ", ".join(map(str, value))
+        elif isinstance(value, float):
+            text = f"{value:.1f}"
+        else:
+            text = str(value)
+        cell = html.escape(text, quote=False)
+        rows.append(f"<dt>{html.escape(key)}</dt><dd>{f'<code>{cell}</code>' if key in ('command', 'parameters') else cell}</dd>")
+    uri, file = _csv(name, data)
+    rows.append(f'<dt>numbers</dt><dd><a download="{file}" href="{uri}">{file}</a>, {len(data)} rows</dd>')
+    return f'<details class="pp-made"><summary>How this was made</summary><dl>{"".join(rows)}</dl></details>'
+
+
+def _csv(name: str, data: DataFrame) -> tuple[str, str]:
+    """The table as a data URI and its file name. Six significant digits are more than a figure shows."""
+    text = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    if len(text) <= PLAIN_CSV_BYTES:
+        return "data:text/csv;charset=utf-8," + quote(text, safe=",.:;()[]+ ").replace(" ", "%20"), f"{name}.csv"
+    packed = gzip.compress(text.encode(), 9, mtime=0)
+    return "data:application/gzip;base64," + base64.b64encode(packed).decode(), f"{name}.csv.gz"
+
+
+# --------------------------------------------------------------------------------------------------------------------- stills
+
+
+@contextmanager
+def style(theme: Theme) -> Iterator[None]:
+    """matplotlib's defaults for a still of this theme."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({
+        "figure.facecolor": theme.paper, "axes.facecolor": theme.paper, "savefig.facecolor": theme.paper,
+        "text.color": theme.ink, "axes.labelcolor": theme.ink, "axes.titlecolor": theme.ink,
+        "xtick.color": theme.muted, "ytick.color": theme.muted, "axes.edgecolor": theme.muted,
+        "grid.color": theme.grid, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
+        "axes.spines.right": False, "legend.frameon": False, "font.size": 10, "axes.titlesize": 10,
+        "axes.titlelocation": "left", "lines.linewidth": 1.8, "svg.fonttype": "path", "svg.hashsalt": "pullpush",
+        "figure.constrained_layout.use": True, "image.cmap": "cividis",
+    }):  # fmt: skip
+        yield
+
+
+def canvas(width: float = 7.0, height: float = 4.0, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure and its axes that no global state keeps alive: `fig, ax = figures.canvas()` (inches; 7 fills the page)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def _still(draw: Callable[[Theme], Figure], theme: Theme) -> tuple[str, int, int]:
+    """The still as a data URI, with its size in CSS pixels (96 an inch)."""
+    with style(theme):
+        figure = draw(theme)
+        inches = figure.get_size_inches()
+        uri = _encode(figure)
+    import sys
+
+    if "matplotlib.pyplot" in sys.modules:  # drawn with plt: or else the figure stays in memory and is shown a second time
+        sys.modules["matplotlib.pyplot"].close(figure)
+    return uri, round(inches[0] * 96), round(inches[1] * 96)
+
+
+def _encode(figure: Figure) -> str:
+    """SVG where it is small, else the best WebP within STILL_BYTES."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    if (size := len(stream.getvalue())) <= STILL_BYTES and b"<image" not in stream.getvalue():
+        assert size
+        return "data:image/svg+xml;base64," + base64.b64encode(_slim(stream.getvalue())).decode()
+    from PIL import Image
+
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=160)
+    return "data:image/webp;base64," + base64.b64encode(_webp(Image.open(stream).convert("RGB"), STILL_BYTES)).decode()
+
+
+def _slim(svg: bytes) -> bytes:
+    """The drawing without matplotlib's line breaks and metadata."""
+    text = re.sub(r"<metadata>.*?</metadata>", "", svg.decode(), flags=re.S)
+    return re.sub(r"\s+", " ", text[text.index("<svg") :]).encode()
+
+
+def _webp(image: Any, budget: int) -> bytes:
+    """A PIL image as WebP: lossless if that fits the budget, else the highest quality that does, else smaller."""
+    stream = io.BytesIO()
+    image.save(stream, "webp", lossless=True, method=4)
+    scale = 1.0
+    while len(stream.getvalue()) > budget and scale > 0.3:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        smaller = image if scale == 1.0 else image.resize(size)
+        for quality in (85, 70, 55, 40):
+            stream = io.BytesIO()
+            smaller.save(stream, "webp", quality=quality, method=4)
+            if len(stream.getvalue()) <= budget:
+                break
+        scale *= 0.8
+    return stream.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------------------ interactive forms
+
+
+def _spec(interactive: Any) -> dict[str, Any]:
+    """A plotly Figure, or a dict in its form, as a dict without plotly's 7 kB default template."""
+    spec = dict(interactive.to_plotly_json() if hasattr(interactive, "to_plotly_json") else interactive)
+    if unknown := set(spec) - {"data", "layout", "frames"}:
+        raise ValueError(f"An interactive figure holds data, layout and frames, not {', '.join(sorted(unknown))}.")
+    spec["layout"] = {key: value for key, value in dict(spec.get("layout", {})).items() if key != "template"}
+    return spec
+
+
+def _compact(value: Any) -> Any:
+    """Plain JSON with floats at 3 decimals (at least 4 significant digits below 1); missing numbers become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _compact(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _compact(value.tolist())
+    if isinstance(value, (list, tuple)) or hasattr(value, "tolist") and getattr(value, "ndim", 0):
+        return [_compact(item) for item in (value if isinstance(value, (list, tuple)) else value.tolist())]
+    if isinstance(value, (bool, str)) or value is None:
+        return value
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        if not np.isfinite(number):
+            return None
+        rounded = round(number, 3) if abs(number) >= 1 else float(f"{number:.4g}")
+        return int(rounded) if rounded == int(rounded) else rounded
+    return str(value)
+
+
+def _short(values: NDArray[Any]) -> dict[str, str]:
+    """Numbers as plotly's base64 16-bit integers: 2.7 characters each."""
+    return {"dtype": "i2", "bdata": base64.b64encode(np.asarray(values).round().astype("<i2").tobytes()).decode()}
+
+
+def sprite(images: ArrayLike, budget: int = SPRITE_BYTES) -> dict[str, Any]:
+    """Many small images as one, for hovers: layout.meta["sprite"]. images: (n, c, h, w), uint8 or floats in [0, 1]."""
+    from PIL import Image
+
+    pictures = _pictures(images)
+    n, height, width = pictures.shape[:3]
+    columns = int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
+    sheet[:n] = pictures
+    sheet = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    uri = "data:image/webp;base64," + base64.b64encode(_webp(Image.fromarray(sheet), budget)).decode()
+    return {"src": uri, "columns": columns, "rows": rows, "count": n}
+
+
+def _pictures(images: ArrayLike) -> NDArray[np.uint8]:
+    """(n, c, h, w) tensors or arrays, uint8 or in [0, 1], one or three channels -> (n, h, w, 3) uint8."""
+    array = np.asarray(images)
+    if array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise ValueError(f"Images of shape {array.shape} cannot be shown: give (n, 1, h, w) or (n, 3, h, w).")
+    if array.dtype != np.uint8:
+        array = np.clip(np.round(array.astype(np.float32) * 255), 0, 255).astype(np.uint8)
+    if array.shape[1] == 1:
+        array = array.repeat(3, axis=1)
+    return array.transpose(0, 2, 3, 1)
+
+
+# -------------------------------------------------------------------------------------------------------------- shared forms
+
+
+def image_grid(
+    name: str,
+    images: ArrayLike,
+    *,
+    alt: str,
+    caption: str,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    data: DataFrame | None = None,
+    run: HasProvenance | None = None,
+) -> None:
+    """Images side by side.
+
+    images  (rows, columns, c, h, w), or (n, c, h, w), which wraps after ten; uint8 or in [0, 1]
+    rows    a label left of each row; columns: one above each column; labels: one under each image, row by row
+    data    the numbers; by default the mean and standard deviation of every image
+    """
+    import pandas as pd
+
+    array = np.asarray(images)
+    if array.ndim == 4:
+        wide = min(10, len(array))
+        tall = -(-len(array) // wide)
+        array = np.concatenate([array, np.zeros((tall * wide - len(array), *array.shape[1:]), array.dtype)])
+        count = len(images)  # type: ignore[arg-type]
+        array = array.reshape(tall, wide, *array.shape[1:])
+    else:
+        count = array.shape[0] * array.shape[1]
+    tall, wide = array.shape[:2]
+    for what, given, wanted in (("rows", rows, tall), ("columns", columns, wide), ("labels", labels, count)):
+        if given is not None and len(given) != wanted:
+            raise ValueError(f"{what} has {len(given)} entries for {wanted}; image grid {name!r} is {tall} x {wide}.")
+    pictures = _pictures(array.reshape(tall * wide, *array.shape[2:]))
+    if data is None:
+        pixels = pictures[:count].reshape(count, -1) / 255
+        data = pd.DataFrame({
+            "row": [i // wide for i in range(count)], "column": [i % wide for i in range(count)],
+            "mean": pixels.mean(1), "std": pixels.std(1),
+        })  # fmt: skip
+
+    def still(theme: Theme) -> Figure:
+        cell = 6.6 / max(wide, 5)
+        height, width = pictures.shape[1:3]
+        foot = 0.2 if labels is not None else 0.06
+        figure, ax = canvas(cell * wide + (1.1 if rows is not None else 0.1), (cell * height / width + foot) * tall + 0.3)
+        ax.set_axis_off()
+        step_y = height + foot / cell * width
+        for i in range(count):
+            y, x = divmod(i, wide)
+            left, top = x * width * 1.06, y * step_y
+            ax.imshow(pictures[i], extent=(left, left + width, top + height, top), interpolation="nearest")
+            if labels is not None:
+                ax.text(left + width / 2, top + height * 1.03, labels[i], ha="center", va="top", fontsize=8)
+        for y, text in enumerate(rows or ()):
+            ax.text(-width * 0.12, y * step_y + height / 2, text, ha="right", va="center", fontsize=9)
+        for x, text in enumerate(columns or ()):
+            ax.text(x * width * 1.06 + width / 2, -height * 0.06, text, ha="center", va="bottom", fontsize=9)
+        ax.set_xlim(0, wide * width * 1.06)
+        ax.set_ylim(tall * step_y, 0)
+        return figure
+
+    show(name, still=still, alt=alt, caption=caption, data=data, run=run)
+
+
+def curves(
+    name: str,
+    data: DataFrame,
+    *,
+    y: str | Sequence[str],
+    alt: str,
+    caption: str,
+    x: str = "epoch",
+    hue: str | None = "method",
+    seed: str = "seed",
+    x_label: str | None = None,
+    y_label: str | Sequence[str] | None = None,
+    y_range: tuple[float, float] | None = None,
+    run: HasProvenance | None = None,
+) -> None:
+    """Lines over training: the mean over seeds, and their whole range as a band.
+
+    data  one row per (hue, seed, x)      y  a column, or several: one panel each
+    hue   the column that tells the lines apart; names in METHODS get their colours, others class colours
+    """
+    panels = [y] if isinstance(y, str) else list(y)
+    titles = [y_label] if isinstance(y_label, str) else list(y_label or panels)
+    _columns(data, [x, *panels] + ([hue] if hue else []), f"curves {name!r}")
+    keys: list[Any] = list(dict.fromkeys(data[hue])) if hue else [None]
+
+    def still(theme: Theme) -> Figure:
+        figure, axes = canvas(7.0, 3.2, columns=len(panels), squeeze=False)
+        for ax, column, title in zip(axes[0], panels, titles, strict=True):
+            for i, key in enumerate(keys):
+                part = data if hue is None else data[data[hue] == key]
+                look = METHODS.get(str(key)) or Method(str(key), CLASS_COLOURS[i % 10] if hue else PULL, CLASS_MARKERS[i % 10], "-")
+                stats = part.groupby(x)[column].agg(["mean", "min", "max"])
+                where = stats.index.to_numpy()
+                mark = dict(marker=look.marker, markersize=5) if len(where) <= 15 else {}
+                ax.plot(where, stats["mean"], look.dash, color=look.colour, label=look.label, **mark)
+                if seed in part and part[seed].nunique() > 1:
+                    ax.fill_between(where, stats["min"], stats["max"], color=look.colour, alpha=0.2, linewidth=0)
+            ax.set_xlabel(x_label or x)
+            ax.set_title(title)
+            if y_range is not None:
+                ax.set_ylim(*y_range)
+        if hue:
+            axes[0][0].legend()
+        return figure
+
+    show(name, still=still, alt=alt, caption=caption, data=data, run=run)
+
+
+def scatter_frames(
+    name: str,
+    frames: Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    classes: Sequence[str],
+    *,
+    alt: str,
+    caption: str,
+    slider: str = "perplexity",
+    start: str | None = None,
+    images: ArrayLike | None = None,
+    run: HasProvenance | None = None,
+) -> None:
+    """Points in the plane with a slider, such as t-SNE at several perplexities; the axes carry no scale.
+
+    frames  {name of the slider's stop: (n, 2)}, in order, the same points in each      labels: (n,) class indices
+    start   the stop shown first and on the still; the middle one by default
+    images  (n, c, h, w): shown when a point is hovered
+    """
+    _points(name, frames, labels, classes, 2, alt, caption, slider, start, images, run, None)
+
+
+def points3d(
+    name: str,
+    points: ArrayLike | Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    classes: Sequence[str],
+    *,
+    alt: str,
+    caption: str,
+    axes: tuple[str, str, str] = ("x", "y", "z"),
+    slider: str = "projection",
+    start: str | None = None,
+    images: ArrayLike | None = None,
+    run: HasProvenance | None = None,
+) -> None:
+    """Points in space, to be turned. points: (n, 3), or {stop: (n, 3)} for a slider; the rest as in `scatter_frames`."""
+    frames = points if isinstance(points, Mapping) else {"": points}
+    _points(name, frames, labels, classes, 3, alt, caption, slider, start, images, run, axes)
+
+
+def _points(
+    name: str,
+    frames: Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    classes: Sequence[str],
+    dimensions: int,
+    alt: str,
+    caption: str,
+    slider: str,
+    start: str | None,
+    images: ArrayLike | None,
+    run: HasProvenance | None,
+    axes: tuple[str, str, str] | None,
+) -> None:
+    import pandas as pd
+
+    stops = {str(stop): np.asarray(xy, dtype=np.float64) for stop, xy in frames.items()}
+    classes_of = np.asarray(labels).astype(int)
+    names = list(stops)
+    start = names[len(names) // 2] if start is None else str(start)
+    if start not in stops:
+        raise ValueError(f"start={start!r} is not a frame of {name!r}: {', '.join(names)}.")
+    for stop, xy in stops.items():
+        if xy.shape != (len(classes_of), dimensions):
+            raise ValueError(f"Frame {stop!r} of {name!r} has shape {xy.shape}, not {(len(classes_of), dimensions)}.")
+    if len(classes_of) > 3000:
+        raise ValueError(f"{len(classes_of)} points in {name!r}: a page carries at most 3000; give a sample.")
+    # A common scale within each frame, into 16-bit integers: a thousandth of the width is finer than a dot.
+    scaled = {stop: (xy - xy.mean(0)) / max(float(np.abs(xy - xy.mean(0)).max()), 1e-12) * 1000 for stop, xy in stops.items()}
+    present = [k for k in range(len(classes)) if (classes_of == k).any()]
+    letters = "xyz"[:dimensions]
+
+    def traces(stop: str) -> list[dict[str, Any]]:
+        return [{a: _short(scaled[stop][classes_of == k, j]) for j, a in enumerate(letters)} for k in present]
+
+    first = traces(start)
+    for trace, k in zip(first, present, strict=True):
+        symbol = _PLOTLY_MARKERS[CLASS_MARKERS[k % 10]] if dimensions == 2 else _PLOTLY_MARKERS_3D[k % 8]
+        trace |= {
+            "type": "scatter" if dimensions == 2 else "scatter3d", "mode": "markers", "name": classes[k],
+            "customdata": _short(np.flatnonzero(classes_of == k)),
+            "marker": {"color": CLASS_COLOURS[k % 10], "symbol": symbol, "size": 7 if dimensions == 2 else 3.5},
+        }  # fmt: skip
+    meta: dict[str, Any] = {"slider": slider, "start": start}
+    if images is not None:
+        meta["sprite"] = sprite(images)
+    layout: dict[str, Any] = {"meta": meta}
+    if axes is not None:
+        layout["scene"] = {f"{a}axis": {"title": {"text": text}} for a, text in zip("xyz", axes, strict=True)}
+    frame_list = [{"name": stop, "data": traces(stop)} for stop in names] if len(names) > 1 else []
+
+    def still(theme: Theme) -> Figure:
+        figure, ax = canvas(7.0, 4.6, subplot_kw={"projection": "3d"} if dimensions == 3 else None)
+        for k in present:
+            xy = scaled[start][classes_of == k].T
+            ax.scatter(*xy, s=16, c=CLASS_COLOURS[k % 10], marker=CLASS_MARKERS[k % 10], linewidths=0, label=classes[k])
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
+        if dimensions == 2:
+            ax.set_aspect("equal")
+            ax.grid(False)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        else:
+            assert axes is not None
+            ax.set(xticklabels=[], yticklabels=[], zticklabels=[], xlabel=axes[0], ylabel=axes[1], zlabel=axes[2])
+        if frame_list:
+            ax.set_title(f"{slider} {start}")
+        return figure
+
+    table = pd.concat([
+        pd.DataFrame({slider: stop, "point": np.arange(len(classes_of)), "class": [classes[k] for k in classes_of]}).assign(
+            **{a: np.round(xy[:, j], 3) for j, a in enumerate(letters)}
+        )
+        for stop, xy in stops.items()
+    ])  # fmt: skip
+    show(
+        name, still=still, alt=alt, caption=caption, data=table if len(names) > 1 else table.drop(columns=slider), run=run,
+        interactive={"data": first, "layout": layout, "frames": frame_list}, aspect=1.35,
+    )  # fmt: skip
+
+
+def matrix(
+    name: str,
+    values: ArrayLike,
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    alt: str,
+    caption: str,
+    x_label: str = "",
+    y_label: str = "",
+    fmt: str = ".2f",
+    diverging: bool = False,
+    run: HasProvenance | None = None,
+) -> None:
+    """A heat map with every number written in its cell: a confusion matrix, or scores by two factors.
+
+    values: (rows, columns); fmt: how a number is written; diverging: differences, coloured around zero.
+    """
+    import pandas as pd
+
+    array = np.asarray(values)
+    if array.shape != (len(rows), len(columns)):
+        raise ValueError(f"Matrix {name!r} has shape {array.shape} for {len(rows)} row and {len(columns)} column names.")
+
+    def still(theme: Theme) -> Figure:
+        from matplotlib import colormaps
+        from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+        largest = float(np.nanmax(np.abs(array)))
+        if diverging:  # through the page's own background at zero, so that zero looks like nothing
+            shade = LinearSegmentedColormap.from_list("pullpush", [PUSH, theme.paper, PULL])
+            norm = Normalize(-largest, largest)
+        else:
+            shade, norm = colormaps["cividis"], Normalize(float(np.nanmin(array)), largest)
+        cell = min(0.62, 5.6 / len(columns))
+        figure, ax = canvas(min(7.0, cell * len(columns) + 1.6), min(cell, 0.5) * len(rows) + 1.2)
+        ax.imshow(array, cmap=shade, norm=norm, aspect="auto")
+        ax.grid(False)
+        ax.spines[:].set_visible(False)
+        turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 5 else {}
+        ax.set_xticks(range(len(columns)), columns, **turn)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.tick_params(length=0)
+        ax.set(xlabel=x_label, ylabel=y_label)
+        for (i, j), value in np.ndenumerate(array):
+            red, green, blue, _ = shade(norm(value))
+            dark_cell = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
+            text = "" if not np.isfinite(value) else f"{value:{fmt}}"
+            ax.text(j, i, text, ha="center", va="center", fontsize=8, color="#ffffff" if dark_cell else "#111111")
+        return figure
+
+    table = pd.DataFrame(array, columns=list(columns))
+    table.insert(0, y_label or "row", list(rows))
+    show(name, still=still, alt=alt, caption=caption, data=table, run=run)
+
+
+def paired(
+    name: str,
+    data: DataFrame,
+    *,
+    alt: str,
+    caption: str,
+    label: str = "comparison",
+    difference: str = "difference",
+    low: str = "low",
+    high: str = "high",
+    x_label: str = "difference",
+    run: HasProvenance | None = None,
+) -> None:
+    """Paired differences: one row per comparison with its mean and interval; seeds as small dots where `differences` lists them.
+
+    An interval that leaves out zero is drawn filled, in the colour of its sign (blue above, orange below); others hollow.
+    """
+    _columns(data, [label, difference, low, high], f"paired figure {name!r}")
+
+    def still(theme: Theme) -> Figure:
+        figure, ax = canvas(7.0, 0.42 * len(data) + 0.9)
+        ax.axvline(0, color=theme.muted, linewidth=1)
+        for y, row in enumerate(data.to_dict("records")):
+            clear = row[low] > 0 or row[high] < 0
+            shade = (PULL if row[difference] > 0 else PUSH) if clear else theme.muted
+            ax.plot([row[low], row[high]], [y, y], color=shade, linewidth=2.4, solid_capstyle="butt")
+            ax.plot(row[difference], y, "o", color=shade, markersize=8, markerfacecolor=shade if clear else theme.paper)
+            dots = row.get("differences")
+            if isinstance(dots, (list, tuple, np.ndarray)):
+                ax.plot(dots, [y + 0.28] * len(dots), ".", color=theme.muted, markersize=5)
+        ax.set_yticks(range(len(data)), [str(text) for text in data[label]])
+        ax.set_ylim(len(data) - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        ax.set_xlabel(x_label)
+        return figure
+
+    table = data.copy()
+    if "differences" in table:
+        table["differences"] = [" ".join(f"{d:.6g}" for d in dots) for dots in table["differences"]]
+    show(name, still=still, alt=alt, caption=caption, data=table, run=run)
+
+
+def table(
+    name: str,
+    data: DataFrame,
+    *,
+    scores: Sequence[str],
+    caption: str,
+    labels: Sequence[str] | None = None,
+    headings: Mapping[str, str] | None = None,
+    best: str | None = "max",
+    group: str | None = None,
+    link: str | None = None,
+    run: HasProvenance | None = None,
+) -> None:
+    """A table of scores: mean and interval, the paper's number beside ours, the best value marked.
+
+    data     one row per row; for a score s: its column s, and where known s_low and s_high (interval), s_paper
+    labels   the columns that name a row; all that belong to no score, `n` or link by default
+    best     "max", "min" or None: mark the best of each score, within each value of column `group` if given
+    link     a column of addresses, put on the first label: the page of the run that made the row
+    """
+    from IPython.display import HTML, display
+
+    if best not in ("max", "min", None):
+        raise ValueError(f"best={best!r} is not allowed: 'max', 'min' or None.")
+    _require(name, caption, caption)
+    parts = {score: [f"{score}{end}" for end in ("", "_low", "_high", "_paper") if f"{score}{end}" in data] for score in scores}
+    taken = {column for columns in parts.values() for column in columns} | {"n", link}
+    labels = [column for column in data if column not in taken] if labels is None else list(labels)
+    _columns(data, [*scores, *labels] + [column for column in (group, link) if column], f"table {name!r}")
+    head = dict(headings or {})
+    title = lambda column: html.escape(head.get(column, column.replace("_", " ")))  # noqa: E731
+    beside = [score for score in scores if f"{score}_paper" in data]
+
+    top = "".join(f'<th scope="col" rowspan="{2 if beside else 1}">{title(column)}</th>' for column in labels)
+    for score in scores:
+        top += f'<th scope="colgroup" colspan="2">{title(score)}</th>' if score in beside else (
+            f'<th scope="col" rowspan="{2 if beside else 1}">{title(score)}</th>'
+        )  # fmt: skip
+    top += f'<th scope="col" rowspan="{2 if beside else 1}">n</th>' if "n" in data else ""
+    under = f"<tr>{'<th scope=col>ours</th><th scope=col>paper</th>' * len(beside)}</tr>" if beside else ""
+
+    groups = data.groupby(group, sort=False) if group else [(None, data)]
+    winners = {
+        (score, index)
+        for _, part in groups
+        for score in scores
+        if best and part[score].notna().any()
+        for index in part.index[part[score] == getattr(part[score], best)()]
+    }
+    lines = []
+    for index, row in data.iterrows():
+        cells = []
+        for position, column in enumerate(labels):
+            text = html.escape(str(row[column]))
+            if position == 0 and link and isinstance(row[link], str):
+                text = f'<a href="{html.escape(row[link])}">{text}</a>'
+            cells.append(f'<th scope="row">{text}</th>' if position == 0 else f"<td>{text}</td>")
+        for score in scores:
+            text = _number(row[score])
+            if (score, index) in winners:
+                text = f'<strong>{text}</strong><span class="pp-hear"> (best)</span>'
+            if f"{score}_low" in data and np.isfinite(row[f"{score}_low"]):
+                text += f" <small>[{_number(row[f'{score}_low'])}, {_number(row[f'{score}_high'])}]</small>"
+            cells.append(f'<td class="pp-number">{text}</td>')
+            if score in beside:
+                cells.append(f'<td class="pp-number pp-paper">{_number(row[f"{score}_paper"])}</td>')
+        if "n" in data:
+            cells.append(f'<td class="pp-number">{row["n"]}</td>')
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    body = (
+        f'<div class="pp-scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table class="pp-table">'
+        f"<thead><tr>{top}</tr>{under}</thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+    display(HTML(_element(name, body, caption, data, run)))
+
+
+def _number(value: float) -> str:
+    """Three decimals without the leading zero, as look.md writes scores: .923; a dash where there is none."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
+
+
+def _columns(data: DataFrame, wanted: Sequence[str], where: str) -> None:
+    for column in wanted:
+        if column not in data:
+            near = difflib.get_close_matches(column, map(str, data.columns), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"No column {column!r} in the data of {where}.{hint} It has: {', '.join(map(str, data.columns))}.")
