@@ -1,4 +1,4 @@
-"""What all tests share: one thread, the real data and the browser, or one loud line where these are missing."""
+"""What all tests share: one thread, the real data and the browser, or one loud line where one is missing."""
 
 import os
 import shutil

@@ -86,8 +86,8 @@ def test_citation_states_the_version_and_licence_of_the_project():
 
 # Spelled with brackets, so that this file does not match itself.
 MACHINE = re.compile(
-    r"""(?<![\w.~$}/-])/(?:[w]ork|[r]oot|[h]ome|[U]sers|[t]mp|[o]pt|[v]ar)/\w"""  # a folder of one machine
-    r"""|[f]iles\.pythonhosted|[p]ypi\.org/simple|[i]ndex-url\s*=|/[s]imple/?["'\s]"""  # a package registry
+    r"(?<![\w.~$}-])/(?:[w]ork|[r]oot|[h]ome|[U]sers|[t]mp|[o]pt|[v]ar)/\w"  # a folder of one machine
+    r"|[p]ythonhosted|[p]ypi\.org|[n]pmjs\.|[d]eb\.debian|[i]ndex-url\s*="  # a package registry
 )
 
 
