@@ -1,4 +1,4 @@
-"""What every notebook of the book holds to. nbval runs their cells: `pytest --nbval-lax book`, in `make test`."""
+"""What every notebook of the book holds to. nbval runs their cells: see `make test`."""
 
 import ast
 import re
@@ -68,7 +68,7 @@ def test_notebook_is_in_the_table_of_contents(path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
 def test_experiment_declares_its_parameters_so_that_papermill_explains_them(path):
-    """One `parameters` cell; each parameter has a type that papermill understands, a default and a help text."""
+    """One `parameters` cell; each has a type that papermill understands, a default and a help text."""
     notebook = read(path)
     assert len(tagged(notebook, "parameters")) == 1
     parameters = papermill.inspect_notebook(str(path))
