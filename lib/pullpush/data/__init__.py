@@ -51,13 +51,13 @@ def load(
     name: one of `names()`, or the path of an ImageFolder (as given, or under the data root).
     root: the data root; None means $PULLPUSH_DATA, else ./data.
     split: train, test, or all (train then test).
-    limit: the first `limit` images in the set's order, 1 to its size. The classes of an ImageFolder take turns
-        in that order, so that a limit keeps all of them.
+    limit: the first `limit` images in the set's order, 1 to its size. The classes of an ImageFolder take
+        turns in that order, so that a limit keeps all of them.
     size: ImageFolder only; side of the square to which images are scaled and centre-cropped.
 
-    Downloads a named set of which files are missing. Raises ValueError for an unknown name or split, a limit out
-    of range, a size below 1 or one for a named set; DataError for data that is missing, truncated, altered or out
-    of reach.
+    Downloads a named set of which files are missing. Raises ValueError for an unknown name or split, a limit
+    out of range, a size below 1 or for a named set; DataError for data that is missing, truncated, altered
+    or out of reach.
     """
     if split not in SPLITS:
         raise ValueError(_unknown("split", split, SPLITS))
@@ -85,7 +85,7 @@ def load(
         images, labels = (
             images[:limit].clone(),
             labels[:limit].clone(),
-        )  # a view would keep the whole set in memory
+        )  # views would keep the whole set alive
     return ImageSet(images, labels, classes, name, sha256_of(images, labels))
 
 
@@ -112,8 +112,8 @@ def available(name: PathLike, root: PathLike | None = None) -> bool:
 def download(name: str, root: PathLike | None = None) -> Path:
     """Make a named data set whole under the data root, replacing files that are not, and return its folder.
 
-    Does nothing for `digits`, or if every file has its digest. Raises ValueError for an unknown name, DataError if
-    the set cannot be had.
+    Does nothing for `digits`, or if every file has its digest. Raises ValueError for an unknown name,
+    DataError if the set cannot be had.
     """
     if name not in names():
         raise ValueError(_unknown("data", name, names()))
@@ -128,9 +128,9 @@ def _folder_path(name: PathLike, root: PathLike | None) -> Path:
     # A known name in other letters is a slip, even where torchvision keeps a folder such as MNIST.
     if str(name).casefold() not in names():
         for path in (given, root_folder(root) / given):
-            if path.is_dir():
+            if os.path.isdir(path):  # False, not an error, where permission is missing
                 return path
-        if given.exists():
+        if os.path.exists(given):
             raise DataError(
                 f"{given} is not a folder: give the folder that holds one sub-folder of images a class."
             )

@@ -33,16 +33,19 @@ def read(
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Images (n, c, h, w) uint8, labels (n,) int64 and class names of an ImageFolder.
 
-    With `train` and `test` sub-folders those are the splits; else `test` is a fixed stratified fifth and `train`
-    the rest; `all` is train then test. Within a split the classes take turns (first file of each class, second of
-    each, ...), so that the first `limit` images, the only ones decoded, hold every class.
+    With `train` and `test` sub-folders those are the splits; else `test` is a fixed stratified fifth and
+    `train` the rest; `all` is train then test. Within a split the classes take turns (first file of each
+    class, second of each, ...), so that the first `limit` images, the only ones decoded, hold every class.
     size: side of a square to which every image is scaled and, if it is not square, centre-cropped.
-    Grey images give c = 1 only if all images of the folder are grey. The header of every image is read each time,
-    so that the answer is the same for every split and limit.
+    Grey images give c = 1 only if all images of the folder are grey. The header of every image is read each
+    time, so that the answer is the same for every split and limit.
 
     Raises DataError, one sentence for each way in which the folder can be wrong.
     """
-    splits = _splits(path)
+    try:
+        splits = _splits(path)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}): allow reading it.") from error
     files = [file for listing in splits.values() for file in listing.files]
     channels = _channels(path, files, size)
     chosen = list(splits.values()) if split == "all" else [splits[split]]
@@ -57,22 +60,22 @@ def read(
 
 
 def _splits(path: Path) -> dict[str, Listing]:
-    """The train and the test listing of the folder."""
+    """The train and the test listing of the folder, in each the classes taking turns."""
     own = [name for name in ("train", "test") if (path / name).is_dir()]
-    if len(own) == 1:
+    if len(own) == 1 and _has_folders(path / own[0]):  # without sub-folders it is a class, say of vehicles
         other = "test" if own == ["train"] else "train"
         raise DataError(
             f"{path} has a {own[0]} folder but no {other} folder: add {path / other}, "
             f"or point to {path / own[0]} to have it split 80 to 20."
         )
-    if own:
+    if len(own) == 2:
         train, test = _listing(path / "train"), _listing(path / "test")
         if train.classes != test.classes:
             odd = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
             raise DataError(
                 f"{path / 'train'} and {path / 'test'} differ in their classes ({odd}): make them the same."
             )
-        return {"train": train, "test": test}
+        return {"train": _take_turns(train), "test": _take_turns(test)}
     whole = _listing(path)
     smallest, count = min(Counter(whole.labels.tolist()).items(), key=lambda item: item[1])
     if count < FEWEST:
@@ -81,12 +84,12 @@ def _splits(path: Path) -> dict[str, Listing]:
             f"add images until it has {FEWEST}, or make {path / 'train'} and {path / 'test'} yourself."
         )
     test_mask = held_out(whole.labels)
-    return {"train": _subset(whole, ~test_mask), "test": _subset(whole, test_mask)}
+    return {"train": _take_turns(_only(whole, ~test_mask)), "test": _take_turns(_only(whole, test_mask))}
 
 
 def _listing(path: Path) -> Listing:
-    """Every image file below `path` as torchvision's ImageFolder finds them, the classes taking turns."""
-    if not any(entry.is_dir() for entry in path.iterdir()):
+    """Every image file below `path` as torchvision's ImageFolder finds them, sorted by class and name."""
+    if not _has_folders(path):
         raise DataError(
             f"{path} has no class sub-folders: put the images of each class into a folder of its own."
         )
@@ -100,19 +103,23 @@ def _listing(path: Path) -> Listing:
             raise DataError(
                 f"Class folder {path / name} holds no image: add images (jpg, png, webp, ...) or remove it."
             )
-    turn = np.concatenate([np.arange(count) for count in counts])  # targets come sorted by class
-    order = np.lexsort((labels, turn))
-    return Listing([Path(found.samples[i][0]) for i in order], labels[order], tuple(found.classes))
+    return Listing([Path(file) for file, _ in found.samples], labels, tuple(found.classes))
 
 
-def _subset(listing: Listing, mask: np.ndarray) -> Listing:
-    """The chosen files, with the classes taking turns again."""
-    chosen = np.flatnonzero(mask)
-    chosen = chosen[np.argsort(listing.labels[chosen], kind="stable")]
-    labels = listing.labels[chosen]
-    turn = np.concatenate([np.arange(count) for count in np.bincount(labels)])
-    chosen = chosen[np.lexsort((labels, turn))]
-    return Listing([listing.files[i] for i in chosen], listing.labels[chosen], listing.classes)
+def _has_folders(path: Path) -> bool:
+    return any(entry.is_dir() for entry in path.iterdir())
+
+
+def _only(listing: Listing, chosen: np.ndarray) -> Listing:
+    """The files at the chosen positions, given as indices or as a mask."""
+    positions = np.arange(len(listing.files))[chosen]
+    return Listing([listing.files[i] for i in positions], listing.labels[positions], listing.classes)
+
+
+def _take_turns(listing: Listing) -> Listing:
+    """A listing sorted by class, reordered: the first file of each class, the second of each, and so on."""
+    turn = np.concatenate([np.arange(count) for count in np.bincount(listing.labels)])
+    return _only(listing, np.lexsort((listing.labels, turn)))
 
 
 def _channels(path: Path, files: list[Path], size: int | None) -> int:
@@ -128,10 +135,10 @@ def _channels(path: Path, files: list[Path], size: int | None) -> int:
         colour = colour or mode in COLOUR_MODES
         shapes.setdefault(shape, file)
     if len(shapes) > 1 and size is None:
-        (first, a), (second, b) = list(shapes.items())[:2]
+        examples = [f"{file} is {width} x {height}" for (width, height), file in list(shapes.items())[:2]]
         raise DataError(
-            f"The images of {path} differ in size ({a} is {first[0]} x {first[1]}, {b} is {second[0]} x {second[1]})"
-            f": give size, for example size={min(map(min, shapes))}, to scale and crop all to a square."
+            f"The images of {path} differ in size ({', '.join(examples)}): give size, for example "
+            f"size={min(map(min, shapes))}, to scale and crop all to a square."
         )
     return 3 if colour else 1
 

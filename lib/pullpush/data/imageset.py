@@ -42,8 +42,8 @@ def sha256_of(images: Tensor, labels: Tensor) -> str:
 
 
 def root_folder(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that holds the data sets: `root` if given, else $PULLPUSH_DATA, else ./data."""
-    return Path(root or os.environ.get("PULLPUSH_DATA") or "data").expanduser()
+    """The folder that holds the data sets, absolute: `root` if given, else $PULLPUSH_DATA, else ./data."""
+    return Path(root or os.environ.get("PULLPUSH_DATA") or "data").expanduser().absolute()
 
 
 def check_limit(limit: int, count: int, what: str) -> None:

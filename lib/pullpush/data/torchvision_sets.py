@@ -1,8 +1,8 @@
 """MNIST, Fashion-MNIST and CIFAR-10: torchvision's classes, with every file checked before it is read.
 
 torchvision alone takes extracted MNIST files on trust and leaves half-written ones behind after a crash. Here
-each file is compared with its sha256 on every load (0.03 s for MNIST, 0.1 s for CIFAR-10), and a download happens
-in a folder of its own, under a lock, and is moved into place file by file once it is whole.
+each file is compared with its sha256 on every load (0.03 s for MNIST, 0.1 s for CIFAR-10), and a download
+happens in a folder of its own, under a lock, and is moved into place file by file once it is whole.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ SOURCES = {
 def read(name: str, root: Path, split: str) -> tuple[Tensor, Tensor]:
     """Images (n, c, h, w) uint8 and labels (n,) int64 of `split` in the set's own order.
 
-    `all` is train then test. Downloads what is missing first. Raises DataError if a file is not what it should be, or cannot be had.
+    `all` is train then test. Downloads what is missing first. Raises DataError if a file is not what it
+    should be, or cannot be had.
     """
     faults = faults_of(name, root)
     if faults and set(faults.values()) == {"missing"}:
@@ -137,7 +138,7 @@ def check(name: str, root: Path) -> None:
 
 
 def faults_of(name: str, root: Path) -> dict[str, str]:
-    """File name -> what is wrong with it (missing, truncated, altered, unreadable); empty if the set is whole."""
+    """File name -> what is wrong with it: missing, truncated, altered, unreadable. Empty for a whole set."""
     source = SOURCES[name]
     faults = {}
     for file, (size, sha256) in source.files.items():
@@ -163,7 +164,7 @@ def faults_of(name: str, root: Path) -> dict[str, str]:
 def download(name: str, root: Path) -> Path:
     """Make the set whole under `root`, fetching only if it is not, and return its folder.
 
-    One process fetches while others wait for it. A kill at any moment leaves no half-written file in the folder.
+    One process fetches while others wait. A kill at any moment leaves no half-written file in that folder.
     Archives already lying under the root are used instead of the network if they are whole.
     Raises DataError if the root cannot be written, the network fails or what arrives is not the set.
     """
@@ -175,9 +176,9 @@ def download(name: str, root: Path) -> Path:
         lock.acquire()
     except OSError as error:
         raise DataError(
-            f"{name} is not whole in {root} and cannot be downloaded there ({error.strerror or error}): name a "
-            f"folder you can write to with root, --data-root or $PULLPUSH_DATA, or have {_file_list(name)} put "
-            f"into {root / SOURCES[name].folder}."
+            f"{name} is not whole in {root} and cannot be downloaded there ({error.strerror or error}): name "
+            f"a folder you can write to with root, --data-root or $PULLPUSH_DATA, or have {_file_list(name)} "
+            f"put into {root / SOURCES[name].folder}."
         ) from error
     try:
         if faults_of(name, root):  # another process may have finished while this one waited
@@ -211,8 +212,8 @@ def _fetch(name: str, root: Path) -> None:
             "File not found or corrupted.", "what arrived is truncated or altered (its md5 is wrong)."
         )
         raise DataError(
-            f"{name} could not be downloaded into {root} ({reason or type(error).__name__}): check the network "
-            f"and the disk and run `{_command(name, root)}` again, or put {_file_list(name)} into "
+            f"{name} could not be downloaded into {root} ({reason or type(error).__name__}): check the "
+            f"network and the disk and run `{_command(name, root)}` again, or put {_file_list(name)} into "
             f"{root / source.folder} by hand."
         ) from error
     finally:
@@ -251,10 +252,11 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 def _sentence(name: str, root: Path, faults: dict[str, str]) -> str:
     """What is wrong with the first faulty file, how many others are, and the remedy."""
     file, fault = next(iter(faults.items()))
+    path = root / SOURCES[name].folder / file
     others = f" (and {len(faults) - 1} more of its files)" if len(faults) > 1 else ""
     return (
-        f"{name}: {root / SOURCES[name].folder / file} is {fault}{others}; run `{_command(name, root)}` to fetch "
-        f"a whole one, or name another data root with root, --data-root or $PULLPUSH_DATA."
+        f"{name}: {path} is {fault}{others}; run `{_command(name, root)}` to fetch a whole one, "
+        f"or name another data root with root, --data-root or $PULLPUSH_DATA."
     )
 
 
