@@ -45,7 +45,7 @@ _PLOTLY_MARKERS = {
 }  # fmt: skip
 _PLOTLY_MARKERS_3D = ("circle", "diamond", "square", "cross", "x", "circle-open", "diamond-open", "square-open")
 
-STILL_BYTES = 24_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
+STILL_BYTES = 20_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
 SPRITE_BYTES = 90_000  # what the images in the hovers of one figure may weigh together
 PLAIN_CSV_BYTES = 16_000  # longer tables are offered as .csv.gz
 
@@ -233,7 +233,8 @@ def style(theme: Theme) -> Iterator[None]:
         "xtick.color": theme.muted, "ytick.color": theme.muted, "axes.edgecolor": theme.muted,
         "grid.color": theme.grid, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
         "axes.spines.right": False, "legend.frameon": False, "font.size": 10, "axes.titlesize": 10,
-        "axes.titlelocation": "left", "lines.linewidth": 1.8, "svg.fonttype": "path", "svg.hashsalt": "pullpush",
+        "axes.titlelocation": "left", "lines.linewidth": 1.8, "font.sans-serif": ["DejaVu Sans", "Verdana"],
+        "svg.fonttype": "none", "svg.hashsalt": "pullpush",
         "figure.constrained_layout.use": True, "image.cmap": "cividis",
     }):  # fmt: skip
         yield
@@ -263,23 +264,30 @@ def _still(draw: Callable[[Theme], Figure], theme: Theme) -> tuple[str, int, int
 
 
 def _encode(figure: Figure) -> str:
-    """SVG where it is small, else the best WebP within STILL_BYTES."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    if (size := len(stream.getvalue())) <= STILL_BYTES and b"<image" not in stream.getvalue():
-        assert size
-        return "data:image/svg+xml;base64," + base64.b64encode(_slim(stream.getvalue())).decode()
+    """SVG where it is small, else the best WebP within STILL_BYTES; a still that holds images takes the smaller form."""
     from PIL import Image
 
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=160)
-    return "data:image/webp;base64," + base64.b64encode(_webp(Image.open(stream).convert("RGB"), STILL_BYTES)).decode()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    drawing = _slim(stream.getvalue().decode()).encode()
+    if len(drawing) > STILL_BYTES or b"<image" in drawing:
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=160)
+        pixels = _webp(Image.open(stream).convert("RGB"), STILL_BYTES)
+        if len(pixels) < len(drawing):
+            return "data:image/webp;base64," + base64.b64encode(pixels).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode()
 
 
-def _slim(svg: bytes) -> bytes:
-    """The drawing without matplotlib's line breaks and metadata."""
-    text = re.sub(r"<metadata>.*?</metadata>", "", svg.decode(), flags=re.S)
-    return re.sub(r"\s+", " ", text[text.index("<svg") :]).encode()
+def _slim(svg: str) -> str:
+    """The drawing without metadata, unused ids, repeated fonts, line breaks and digits beyond a hundredth of a point."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
+    svg = re.sub(r"\s+", " ", svg).replace("> <", "><")
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
+    if family := re.search(r"font-family: [^;]*; ", svg):
+        svg = svg.replace(family[0], "").replace("<svg ", f'<svg style="{family[0].strip()}" ', 1)
+    return re.sub(r"<[^>]+>", lambda tag: re.sub(r"(?<![\w#.])(-?\d+\.\d\d)\d+", r"\1", tag[0]), svg)
 
 
 def _webp(image: Any, budget: int) -> bytes:
@@ -418,7 +426,7 @@ def image_grid(
         for i in range(count):
             y, x = divmod(i, wide)
             left, top = x * width * 1.06, y * step_y
-            ax.imshow(pictures[i], extent=(left, left + width, top + height, top), interpolation="nearest")
+            ax.imshow(pictures[i], extent=(left, left + width, top + height, top), interpolation="none")
             if labels is not None:
                 ax.text(left + width / 2, top + height * 1.03, labels[i], ha="center", va="top", fontsize=8)
         for y, text in enumerate(rows or ()):
@@ -590,14 +598,13 @@ def _points(
             ax.set_title(f"{slider} {start}")
         return figure
 
-    table = pd.concat([
-        pd.DataFrame({slider: stop, "point": np.arange(len(classes_of)), "class": [classes[k] for k in classes_of]}).assign(
-            **{a: np.round(xy[:, j], 3) for j, a in enumerate(letters)}
-        )
-        for stop, xy in stops.items()
-    ])  # fmt: skip
+    table = pd.DataFrame({"point": np.arange(len(classes_of)), "class": [classes[k] for k in classes_of]})
+    for stop, xy in stops.items():
+        digits = max(0, 2 - int(np.floor(np.log10(max(float(np.abs(xy).max()), 1e-12)))))
+        for j, letter in enumerate(letters):
+            table[f"{letter} at {slider} {stop}" if frame_list else letter] = np.round(xy[:, j], digits)
     show(
-        name, still=still, alt=alt, caption=caption, data=table if len(names) > 1 else table.drop(columns=slider), run=run,
+        name, still=still, alt=alt, caption=caption, data=table, run=run,
         interactive={"data": first, "layout": layout, "frames": frame_list}, aspect=1.35,
     )  # fmt: skip
 
@@ -638,7 +645,7 @@ def matrix(
             shade, norm = colormaps["cividis"], Normalize(float(np.nanmin(array)), largest)
         cell = min(0.62, 5.6 / len(columns))
         figure, ax = canvas(min(7.0, cell * len(columns) + 1.6), min(cell, 0.5) * len(rows) + 1.2)
-        ax.imshow(array, cmap=shade, norm=norm, aspect="auto")
+        ax.imshow(array, cmap=shade, norm=norm, aspect="auto", interpolation="none")
         ax.grid(False)
         ax.spines[:].set_visible(False)
         turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 5 else {}
