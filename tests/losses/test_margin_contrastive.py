@@ -156,7 +156,7 @@ def test_autocast_changes_nothing(rows):
 
 
 def test_agrees_with_pytorch_metric_learning(rows):
-    """Its ContrastiveLoss is max(0, D) or max(0, m - D), with neither square nor half, on unit rows unless told
+    """Its ContrastiveLoss is max(0, D) or max(0, m - D), neither squared nor halved, on unit rows unless told
     otherwise, and averages similar and dissimilar pairs apart. We take its value of each pair and go on.
     """
     pytest.importorskip("pytorch_metric_learning")
