@@ -124,7 +124,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": set(),
     "evaluation": {"graph"},
     "figures": set(),
-    "runs": set(),
+    # what lies under `runs`, each importing only those before it
+    "parameters": set(),
+    "fingerprint": {"parameters"},
+    "records": {"parameters", "fingerprint"},
+    "matrix": {"parameters", "records"},
+    "execution": {"parameters", "records", "matrix"},
+    "runs": {"parameters", "records", "matrix"},
 }
 METHOD_PARTS = {"losses", "models", "samplers", "views", "graph"}  # stay out of what is not named above, too
 TENSORS_ONLY = {"views", "samplers"}
