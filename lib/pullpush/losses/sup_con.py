@@ -45,8 +45,7 @@ def sup_con(
     with torch.autocast(z.device.type, enabled=False):
         u = unit_rows(z)
         similarity = u @ u.T / temperature
-        # Not -inf: with a single row the denominator is empty, and -inf - -inf would make its gradient nan.
-        similarity = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min)
+        similarity = similarity.masked_fill(itself, -torch.inf)
         log_p = similarity - similarity.logsumexp(dim=1, keepdim=True)
         per_anchor = log_p.masked_fill(~positive, 0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
         return -scale * per_anchor.mean()
