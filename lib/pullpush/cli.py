@@ -1,0 +1,278 @@
+"""The command line: `pullpush run`, `pullpush data`, `pullpush results`. Thin: the work is done in the modules it calls."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from pullpush import execution, matrix, records
+from pullpush.parameters import ParameterError, Schema, nearest, read_schema
+
+app = typer.Typer(
+    help="Pull & Push: contrastive learning, reproduced.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class _Pairs(TyperCommand):
+    """A command in which `-p NAME VALUE` is one option, as in papermill; typer itself knows no repeated pairs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        joined: list[str] = []
+        rest = iter(args)
+        for word in rest:
+            joined.append(word)
+            if word in ("-p", "--parameter"):
+                given = next(rest, "")
+                joined.append(given if "=" in given else f"{given}={next(rest, '')}")
+        return super().parse_args(ctx, joined)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Mistakes of the caller end in one sentence and exit code 2, not in a traceback."""
+    try:
+        yield
+    except (ParameterError, FileNotFoundError, ValueError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command(cls=_Pairs, add_help_option=False, no_args_is_help=True)
+def run(
+    context: typer.Context,
+    study: Annotated[
+        str | None, typer.Argument(help="A study: the name of a notebook in book/experiments.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p", "--parameter", metavar="NAME VALUE", help="Set a parameter of the study; may be repeated."
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="quick, laptop or paper. Without -p and --name: every run of it that has no record yet."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; one of the profile's runs brings its parameters.")
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the real data sets (default: $PULLPUSH_DATA, else ./data)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for run.ipynb, record.json and arrays.npz of a single run.")
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option("-j", "--jobs", min=1, help="Runs at the same time, one thread each if more than one."),
+    ] = 1,
+    rerun: Annotated[
+        str | None, typer.Option(help="'stale' or the name of a run: execute it although it has a record.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not use the seeds kept by an earlier attempt.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--list", help="Only list the runs that would be executed.")] = False,
+    help_: Annotated[
+        bool, typer.Option("--help", help="Show this message and, with a study, its parameters.")
+    ] = False,
+) -> None:
+    """Execute one run of a study, or every run of a profile that has no record yet.
+
+    Stopped or killed, it goes on when called again: finished seeds are kept, training resumes from its last epoch.
+    """
+    with _sentences():
+        if help_:
+            typer.echo(context.get_help())
+            if study:
+                typer.echo(_parameter_help(read_schema(records.notebook_path(study))))
+            return
+        if data_root:
+            os.environ["PULLPUSH_DATA"] = str(data_root.resolve())
+        given = dict(pair.split("=", 1) for pair in parameter or [])
+        if study and (given or name or not profile):
+            planned = _single(study, given, profile, name)
+            if show:
+                typer.echo(f"{planned.study}/{planned.name}")
+            else:
+                _execute(planned, out, fresh)
+            return
+        if not profile:
+            raise ParameterError("Name a study, or a profile with --profile quick, laptop or paper.")
+        if given or name or out:
+            raise ParameterError("-p, --name and --out are for a single run: name its study too.")
+        _execute_profile(profile, study, rerun, jobs, show, fresh)
+
+
+def _single(study: str, given: dict[str, str], profile: str | None, name: str | None) -> matrix.Planned:
+    """The run that the options describe: one of the profile's runs where name or parameters say so, else the caller's own."""
+    schema = read_schema(records.notebook_path(study))
+    if profile and given.get("profile", profile) != profile:
+        raise ParameterError(
+            f"--profile {profile} and -p profile {given['profile']} differ. Give one of them."
+        )
+    if profile:
+        schema.validate({"profile": profile})
+        given = {**given, "profile": profile}
+    chosen = schema.validate(given)["profile"]
+    plan = [planned for planned in matrix.read_profile(chosen, missing_ok=True) if planned.study == study]
+    known = {planned.name: planned for planned in plan}
+    if name in known:
+        parameters = schema.validate({**known[name].parameters, **given})
+        if parameters != known[name].parameters:
+            raise ParameterError(
+                f"Run '{name}' of profile {chosen} has other parameters. Give yours another --name."
+            )
+        return known[name]
+    if name and not given.keys() - {"profile"}:
+        raise ParameterError(f"No run '{name}' of {study} in profile {chosen}. {nearest(name, known)}")
+    return matrix.planned(study, chosen, schema.validate(given), name)
+
+
+def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
+    try:
+        record = execution.execute(planned, target=out.resolve() if out else None, fresh=fresh)
+    except execution.RunFailed as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\n{planned.name} | stopped. Finished seeds are kept; the same command goes on from them.",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    typer.echo(f"{planned.name} | {execution.describe_record(record)}")
+    typer.echo(f"{planned.name} | {_relative(record.folder)}")
+
+
+def _execute_profile(
+    profile: str, study: str | None, rerun: str | None, jobs: int, show: bool, fresh: bool
+) -> None:
+    pending = matrix.pending(profile, rerun, say=lambda line: typer.echo(line, err=True))
+    pending = [planned for planned in pending if study in (None, planned.study)]
+    if not pending:
+        typer.echo(
+            f"Nothing to do: every run of profile {profile} has a record with its parameters.", err=show
+        )
+    if show:
+        for planned in pending:
+            typer.echo(f"{planned.study}/{planned.name}")
+        return
+    try:
+        failed = execution.execute_all(
+            pending, jobs=jobs, again=lambda planned: fresh or matrix.named(planned, rerun)
+        )
+    except KeyboardInterrupt:
+        typer.echo(
+            "\nStopped. Finished runs and seeds are kept; the same command goes on from them.", err=True
+        )
+        raise typer.Exit(130) from None
+    if failed:
+        typer.echo(f"Error: {len(failed)} of {len(pending)} runs failed: {', '.join(failed)}.", err=True)
+        raise typer.Exit(1)
+
+
+def _parameter_help(schema: Schema) -> str:
+    """Every parameter of a study, from its notebook."""
+    lines = [f"Parameters of {schema.study} (-p NAME VALUE):"]
+    for parameter in schema.parameters:
+        lines += [
+            f"  {parameter.name} = {parameter.default!r}  ({parameter.allowed})",
+            f"      {parameter.help}",
+        ]
+    return "\n".join(lines)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(records.root()) if path.is_relative_to(records.root()) else path
+
+
+data_app = typer.Typer(
+    help="The real data sets: what there is, where it lies, whether it is whole.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder of the data sets (default: $PULLPUSH_DATA, else ./data)."),
+]
+Names = Annotated[list[str] | None, typer.Argument(help="Data sets; all known ones where none is given.")]
+
+
+@data_app.command("list")
+def data_list(data_root: DataRoot = None) -> None:
+    """Name every data set and say whether it is here."""
+    from pullpush import data
+
+    for name in data.names():
+        typer.echo(
+            f"{name:15} {'here' if data.available(name, data_root) else 'absent: pullpush data download ' + name}"
+        )
+
+
+@data_app.command("where")
+def data_where(data_root: DataRoot = None) -> None:
+    """Print the folder in which data sets are looked for."""
+    from pullpush import data
+
+    typer.echo(str(data.root_folder(data_root).resolve()))
+
+
+@data_app.command("download")
+def data_download(names: Names = None, data_root: DataRoot = None) -> None:
+    """Download data sets and check their digests; those that are whole already are left alone."""
+    from pullpush import data
+
+    with _sentences():
+        for name in names or data.names():
+            data.download(name, data_root)
+            typer.echo(f"{name} is whole.")
+
+
+@data_app.command("check")
+def data_check(names: Names = None, data_root: DataRoot = None) -> None:
+    """Check every file of data sets against its digest, without a network; exit code 1 if one is not whole."""
+    from pullpush import data
+
+    bad = False
+    with _sentences():
+        for name in names or data.names():
+            try:
+                data.check(name, data_root)
+                typer.echo(f"{name} is whole.")
+            except data.DataError as error:
+                bad = True
+                typer.echo(f"{name}: {error}", err=True)
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def results(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 if a page is out of date.")
+    ] = False,
+) -> None:
+    """Write the numbers in plain text pages and the README from the records."""
+    from pullpush import results as pages
+
+    with _sentences():
+        outdated = pages.write(check)
+    for path in outdated:
+        typer.echo(f"{'out of date' if check else 'written'}: {_relative(path)}")
+    if check and outdated:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

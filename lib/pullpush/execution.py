@@ -1,0 +1,240 @@
+"""Executing a run: its notebook by papermill in `.cache/`, then its folder put in place whole.
+
+Nothing outside `.cache/` changes before the run is finished, so it may be killed at any moment; the next call loads the seeds that
+are finished and goes on with the one that is not.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pullpush import records
+from pullpush.matrix import Planned
+from pullpush.parameters import read_schema
+
+KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class RunFailed(RuntimeError):
+    """A run that did not finish; the message says why and how to go on."""
+
+
+def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) -> records.Record:
+    """Execute one run and put its folder (run.ipynb, record.json, arrays.npz) at `target`, by default the run's own place.
+
+    fresh: drop the seeds that an earlier attempt kept. Raises RunFailed, and KeyboardInterrupt when stopped by Ctrl-C.
+    """
+    target = target or records.run_folder(run.profile, run.study, run.name)
+    work = records.work_folder(run.profile, run.study, run.name)
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work.with_name(f"{work.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        _say(run, "another process works on this run: waiting for it")
+        lock.acquire()
+        if run.done and not fresh:
+            return records.read_record(target / "record.json")
+    with lock:
+        for name in (*records.FILES, "whole"):
+            _remove(work / name)
+        if fresh:
+            _remove(work / "seeds")
+            _remove(work / "checkpoints")
+        started = time.perf_counter()
+        _say(run, "started")
+        _prepare_environment(run, work)
+        _execute_notebook(run, work)
+        if not (work / "record.json").is_file():
+            raise RunFailed(f"{run.name} ended without a record: its notebook must call run.finish.")
+        whole = work / "whole"
+        whole.mkdir()
+        records.write_atomically(
+            whole / "run.ipynb", clean_notebook((work / "run.ipynb").read_text(encoding="utf-8")).encode()
+        )
+        for name in ("arrays.npz", "record.json"):
+            (work / name).rename(whole / name)
+        records.publish(whole, target)
+        _remove(work / "run.ipynb")
+        _say(run, f"finished in {(time.perf_counter() - started) / 60:.1f} min")
+    return records.read_record(target / "record.json")
+
+
+def _execute_notebook(run: Planned, work: Path) -> None:
+    """papermill, with the kernel's output passed on line by line; a kernel that dies before its first cell is started again."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    defaults = read_schema(records.notebook_path(run.study)).validate({})
+    changed = {name: value for name, value in run.parameters.items() if value != defaults[name]}
+    output = work / "run.ipynb"
+    lines = _Lines(run)
+    for attempt in range(1, KERNEL_STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                records.notebook_path(run.study),
+                output,
+                changed,
+                kernel_name="python3",
+                cwd=records.root(),
+                progress_bar=False,
+                stdout_file=lines,
+                stderr_file=lines,
+                start_timeout=120,
+            )
+            return
+        except PapermillExecutionError as error:
+            print(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), file=sys.stderr)
+            reason = f"{error.ename}: {error.evalue}"
+            raise RunFailed(f"{run.name} failed: {reason}\n{_how_to_go_on(output)}") from None
+        except (RuntimeError, OSError, TimeoutError) as error:
+            if _any_cell_ran(output) or attempt == KERNEL_STARTS:
+                raise RunFailed(
+                    f"{run.name}: the kernel died ({type(error).__name__}: {error}). Often that is a lack of memory.\n"
+                    f"{_how_to_go_on(output)}"
+                ) from error
+            _say(run, f"the kernel did not start ({error}): trying again")
+            time.sleep(attempt)
+
+
+def _how_to_go_on(output: Path) -> str:
+    return (
+        f"The notebook up to there: {output.relative_to(records.root())}. "
+        "Finished seeds are kept; the same command goes on from them."
+    )
+
+
+def _any_cell_ran(output: Path) -> bool:
+    if not output.is_file():
+        return False
+    cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
+    return any(cell.get("execution_count") for cell in cells)
+
+
+def _prepare_environment(run: Planned, work: Path) -> None:
+    """What the kernel inherits: the run, this interpreter, this library, and no settings of the user's own IPython."""
+    cache = records.root() / ".cache"
+    kernel = {
+        "argv": [
+            *(sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+            "--HistoryManager.enabled=False",  # parallel kernels would wait for one history file
+            "--log-level=CRITICAL",  # it warns of its own ports, and calls its own end an error
+        ],
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    records.write_json(cache / "jupyter" / "kernels" / "python3" / "kernel.json", kernel)
+    library = str(Path(__file__).resolve().parents[1])
+    os.environ |= {
+        "PULLPUSH_RUN": run.name,
+        "PULLPUSH_WORK": str(work),
+        "PULLPUSH_ROOT": str(records.root()),
+        "JUPYTER_PATH": str(cache / "jupyter"),
+        "IPYTHONDIR": str(cache / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (library, os.environ.get("PYTHONPATH")))),
+    }
+
+
+class _Lines:
+    """A text stream that puts the name of the run before each whole line, so that parallel runs can be told apart."""
+
+    def __init__(self, run: Planned) -> None:
+        self.run, self.rest = run, ""
+
+    def write(self, text: str) -> None:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                _say(self.run, line.rsplit("\r", 1)[-1])
+
+    def flush(self) -> None:
+        pass
+
+
+def _say(run: Planned, line: str) -> None:
+    print(f"{run.name} | {line}", flush=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def clean_notebook(text: str) -> str:
+    """An executed notebook fit to be committed: no paths of this machine, no overwritten progress bars."""
+    notebook = json.loads(records.portable(text))
+    papermill = notebook["metadata"].get("papermill", {})
+    for name in ("input_path", "output_path", "environment_variables"):
+        papermill.pop(name, None)
+    for cell in notebook["cells"]:
+        kept = []
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "stream":
+                lines = "".join(output["text"]).split("\n")
+                output["text"] = [line.rsplit("\r", 1)[-1] + "\n" for line in lines[:-1]] + lines[-1:]
+                if not "".join(output["text"]).strip():
+                    continue
+            kept.append(output)
+        if "outputs" in cell:
+            cell["outputs"] = kept
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def execute_all(
+    runs: Sequence[Planned], *, jobs: int = 1, again: Callable[[Planned], bool], options: Sequence[str] = ()
+) -> list[str]:
+    """Execute runs in order, each in a process of its own, `jobs` at a time; the names of those that failed."""
+    environment = os.environ | dict.fromkeys(THREADS, "1") if jobs > 1 else dict(os.environ)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def one(run: Planned) -> bool:
+        command = [
+            sys.executable,
+            "-m",
+            "pullpush.cli",
+            "run",
+            run.study,
+            "--profile",
+            run.profile,
+            "--name",
+            run.name,
+            *options,
+        ]
+        process = subprocess.Popen([*command, "--fresh"] if again(run) else command, env=environment)
+        processes.append(process)
+        return process.wait() == 0
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, run) for run in runs]
+        try:
+            succeeded = [future.result() for future in futures]
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.send_signal(signal.SIGINT)
+            raise
+    return [run.name for run, good in zip(runs, succeeded, strict=True) if not good]
+
+
+def describe_record(record: records.Record) -> str:
+    """The means of a record in a line: 'accuracy 0.912, top3 0.98 (mean of 5 seeds)'."""
+    rows: list[Mapping[str, Any]] = record.content["metrics"]
+    means = {
+        name: sum(records.number(row[name]) for row in rows) / len(rows) for name in rows[0] if name != "seed"
+    }
+    numbers = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+    return f"{numbers} ({'one seed' if len(rows) == 1 else f'mean of {len(rows)} seeds'})"

@@ -1,0 +1,147 @@
+"""The runs that a profile holds, in order of worth, and which of them have no record yet.
+
+papermill_runs/<profile>.yaml:
+
+    profile: paper
+    studies:
+      pair_vs_triplet:
+        defaults: {seeds: [0, 1, 2, 3, 4], batch_size: 1024}
+        runs:
+          mnist-none-triplet: {data: mnist, views: none, loss: triplet}
+          a-large-one: {needs: gpu, data: cifar10}
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from pullpush import records
+from pullpush.parameters import ParameterError, nearest, read_schema
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a profile, its parameters validated and complete."""
+
+    study: str
+    name: str
+    profile: str
+    parameters: dict[str, Any]
+    needs: str | None = None
+
+    @property
+    def record(self) -> records.Record | None:
+        """Its record, if there is one."""
+        path = records.run_folder(self.profile, self.study, self.name) / "record.json"
+        return records.read_record(path) if path.is_file() else None
+
+    @property
+    def stale(self) -> bool:
+        """Whether its record was made by older code."""
+        return self.record is not None and self.record.stale
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a record with exactly these parameters."""
+        record = self.record
+        if record is None:
+            return False
+        # A parameter that the study got after the record was made had, in effect, its default.
+        defaults = read_schema(records.notebook_path(self.study)).validate({})
+        written = {
+            name: records.portable(value) if isinstance(value, str) else value
+            for name, value in self.parameters.items()
+        }
+        return bool({**defaults, **record.content["parameters"]} == written)
+
+
+def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
+    """Every run of a profile, in order. Raises ParameterError naming the file, the run and what is wrong with it."""
+    path = records.root() / "papermill_runs" / f"{profile}.yaml"
+    if not path.is_file():
+        if missing_ok:
+            return []
+        there = sorted(found.stem for found in path.parent.glob("*.yaml"))
+        raise ParameterError(f"Unknown profile '{profile}'. {nearest(profile, there)}")
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    where = f"papermill_runs/{path.name}"
+    _check_keys(where, content, {"profile", "studies"})
+    if content.get("profile", profile) != profile:
+        raise ParameterError(f"{where} says profile '{content['profile']}'; it must say '{profile}'.")
+    planned = []
+    for study, entry in (content.get("studies") or {}).items():
+        _check_keys(f"{where}, {study}", entry or {}, {"defaults", "runs"})
+        schema = read_schema(records.notebook_path(study))
+        for name, settings in (entry.get("runs") or {}).items():
+            here = f"{where}, {study}, {name}"
+            if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", str(name)):
+                raise ParameterError(
+                    f"{here}: a run is named with small letters, digits, '-', '_' and '.', as it becomes a folder."
+                )
+            given = {"profile": profile, **(entry.get("defaults") or {}), **(settings or {})}
+            needs = given.pop("needs", None)
+            if needs not in (None, "gpu"):
+                raise ParameterError(f"{here}: needs '{needs}' is unknown. A run can only need 'gpu'.")
+            try:
+                parameters = schema.validate(given)
+            except ParameterError as error:
+                raise ParameterError(f"{here}: {error}") from None
+            if parameters["profile"] != profile:
+                raise ParameterError(f"{here}: profile is '{parameters['profile']}'; it must be '{profile}'.")
+            planned.append(Planned(study, str(name), profile, parameters, needs))
+    return planned
+
+
+def pending(
+    profile: str, rerun: str | None = None, say: Callable[[str], None] = lambda line: None
+) -> list[Planned]:
+    """The runs of a profile that have no record with exactly these parameters, in order.
+
+    rerun: 'stale' adds the runs whose record was made by older code, the name of a run (or study/run) adds that run. Neither file
+    times nor code changes add any by themselves. Runs that need a GPU are left out where there is none; `say` is told so.
+    """
+    planned = read_profile(profile)
+    names = {run.name for run in planned} | {f"{run.study}/{run.name}" for run in planned}
+    if rerun not in (None, "", "stale") and rerun not in names:
+        raise ParameterError(
+            f"No run '{rerun}' in profile {profile} to rerun. {nearest(str(rerun), ['stale', *sorted(names)])}"
+        )
+    wanted = [run for run in planned if not run.done or named(run, rerun) or (rerun == "stale" and run.stale)]
+    skipped = [run for run in wanted if run.needs == "gpu" and not gpu_present()]
+    if skipped:
+        say(f"Skipped, as there is no GPU here: {', '.join(run.name for run in skipped)}.")
+    return [run for run in wanted if run not in skipped]
+
+
+def named(run: Planned, rerun: str | None) -> bool:
+    """Whether `rerun` is the name of this run."""
+    return rerun in (run.name, f"{run.study}/{run.name}")
+
+
+def planned(study: str, profile: str, parameters: dict[str, Any], name: str | None = None) -> Planned:
+    """A run with these validated parameters: the profile's own where it has one, else under `name` or a hash of them."""
+    for run in read_profile(profile, missing_ok=True):
+        if name is None and run.study == study and run.parameters == parameters:
+            return run
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    return Planned(study, name or f"own-{digest[:8]}", profile, parameters)
+
+
+@functools.cache
+def gpu_present() -> bool:
+    """Whether torch sees a CUDA device. Only asked when a run needs one, because importing torch takes seconds."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _check_keys(where: str, content: Mapping[str, Any], allowed: set[str]) -> None:
+    for key in content:
+        if key not in allowed:
+            raise ParameterError(f"{where}: unknown key '{key}'. {nearest(str(key), sorted(allowed))}")
