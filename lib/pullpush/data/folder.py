@@ -45,7 +45,9 @@ def read(
     try:
         splits = _splits(path)
     except OSError as error:
-        raise DataError(f"{error.filename} cannot be read ({error.strerror}): allow reading it.") from error
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}): give yourself the right to read it and the folders in it."
+        ) from error
     files = [file for listing in splits.values() for file in listing.files]
     channels = _channels(path, files, size)
     chosen = list(splits.values()) if split == "all" else [splits[split]]
