@@ -79,7 +79,7 @@ class Method:
 METHODS = {
     "pair": Method("pair", "#c40094", "o", "--"),
     "triplet": Method("triplet", "#449b7f", "^", "-"),
-    "hadsell": Method("Hadsell", "#9f7e0b", "s", "-."),
+    "margin": Method("Hadsell", "#9f7e0b", "s", "-."),
     "nt_xent": Method("NT-Xent", "#7860f4", "D", "-"),
     "sup_con": Method("SupCon", "#b081e4", "P", "--"),
     "pixels": Method("raw pixels", "#6f7681", "X", ":"),
@@ -576,7 +576,9 @@ def _points(
     if images is not None:
         meta["sprite"] = sprite(images)
     layout: dict[str, Any] = {"meta": meta}
-    if axes is not None:
+    if axes is None:
+        layout |= {"xaxis": {"visible": False}, "yaxis": {"visible": False, "scaleanchor": "x"}}
+    else:
         layout["scene"] = {f"{a}axis": {"title": {"text": text}} for a, text in zip("xyz", axes, strict=True)}
     frame_list = [{"name": stop, "data": traces(stop)} for stop in names] if len(names) > 1 else []
 

@@ -1,0 +1,212 @@
+// Turns the data of a figure (script.pp-spec, written by pullpush.figures) into a plotly figure. The still stays where this
+// fails: no scripts, no WebGL, print. plotly.min.js is fetched from this folder when the first such figure comes near.
+(() => {
+  "use strict";
+  const folder = new URL(".", document.currentScript.src);
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  let plotly; // one promise for the page
+  const loadPlotly = () =>
+    (plotly ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = new URL("plotly.min.js", folder).href;
+      script.onload = () => resolve(window.Plotly);
+      script.onerror = reject;
+      document.head.append(script);
+    }));
+
+  // {dtype: "i2", bdata} -> numbers
+  const decode = (value) => {
+    if (Array.isArray(value)) return value.map(decode);
+    if (value === null || typeof value !== "object") return value;
+    if (value.dtype === "i2") {
+      const bytes = Uint8Array.from(atob(value.bdata), (letter) => letter.charCodeAt(0));
+      return Array.from(new Int16Array(bytes.buffer));
+    }
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, decode(item)]));
+  };
+
+  const hasWebGL = () => {
+    const canvas = document.createElement("canvas");
+    return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
+  };
+
+  const add = (parent, tag, properties = {}) => {
+    const node = Object.assign(document.createElement(tag), properties);
+    parent.append(node);
+    return node;
+  };
+
+  // ------------------------------------------------------------------------------------------------------------ appearance
+
+  const themed = () => {
+    const ink = css("--pp-ink"), grid = css("--pp-grid");
+    const axis = { color: ink, gridcolor: grid, zerolinecolor: grid, linecolor: grid };
+    return { ink, grid, axis };
+  };
+
+  const dress = (layout, spec) => {
+    const { ink, axis } = themed();
+    const merged = { ...layout };
+    merged.paper_bgcolor = merged.plot_bgcolor = "rgba(0,0,0,0)";
+    merged.font = { family: getComputedStyle(document.body).fontFamily, color: ink, size: 13, ...layout.font };
+    merged.hoverlabel = { bgcolor: css("--pp-paper"), bordercolor: css("--pp-grid"), font: { color: ink } };
+    merged.margin = { l: 8, r: 8, t: 8, b: 8, ...layout.margin };
+    merged.showlegend = false; // ours can be reached with the keyboard
+    merged.hovermode = layout.hovermode ?? "closest";
+    for (const name of spec.data.some((trace) => trace.type?.endsWith("3d")) ? [] : ["xaxis", "yaxis"])
+      merged[name] = { automargin: true, ...axis, ...layout[name] };
+    if (layout.scene) {
+      merged.scene = { bgcolor: "rgba(0,0,0,0)", ...layout.scene };
+      for (const name of ["xaxis", "yaxis", "zaxis"])
+        merged.scene[name] = { ...axis, showbackground: false, showticklabels: false, showspikes: false, ...layout.scene[name] };
+    }
+    return merged;
+  };
+
+  const SHAPES = {
+    circle: "M8 2a6 6 0 1 0 .01 0z", square: "M3 3h10v10H3z", diamond: "M8 1l6 7-6 7-6-7z", cross: "M6 2h4v4h4v4h-4v4H6v-4H2V6h4z",
+    x: "M4 2l4 4 4-4 2 2-4 4 4 4-2 2-4-4-4 4-2-2 4-4-4-4z", "triangle-up": "M8 2l7 12H1z", "triangle-down": "M8 14L1 2h14z",
+    "triangle-left": "M2 8l12-7v14z", pentagon: "M8 1l7 5-2.6 8.5H3.6L1 6z", star: "M8 1l2 5h5l-4 3.5L12.5 15 8 11.5 3.5 15 5 9.5 1 6h5z",
+  };
+
+  // ---------------------------------------------------------------------------------------------------------------- controls
+
+  const legend = (panel, plot, spec, Plotly) => {
+    const named = spec.data.map((trace, index) => [trace, index]).filter(([trace]) => trace.name && trace.showlegend !== false);
+    if (named.length < 2) return;
+    const list = add(panel, "div", { className: "pp-legend", role: "group", ariaLabel: "Show or hide" });
+    for (const [trace, index] of named) {
+      const button = add(list, "button", { type: "button", ariaPressed: "true" });
+      const symbol = String(trace.marker?.symbol ?? "circle");
+      const open = symbol.endsWith("-open");
+      const path = SHAPES[symbol.replace("-open", "")] ?? SHAPES.circle;
+      const shade = trace.marker?.color ?? trace.line?.color ?? "currentColor";
+      button.innerHTML =
+        `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${path}" ` +
+        (open ? `fill="none" stroke="${shade}" stroke-width="2"` : `fill="${shade}"`) + `/></svg>`;
+      add(button, "span", { textContent: trace.name });
+      button.addEventListener("click", () => {
+        const shown = button.ariaPressed !== "true";
+        button.ariaPressed = String(shown);
+        Plotly.restyle(plot, { visible: shown }, [index]);
+      });
+    }
+  };
+
+  const slider = (panel, plot, spec, Plotly) => {
+    const frames = spec.frames ?? [];
+    if (frames.length < 2) return;
+    const meta = spec.layout.meta ?? {};
+    const solid = spec.data.some((trace) => trace.type?.endsWith("3d") || trace.type?.endsWith("gl"));
+    const label = add(panel, "label", { className: "pp-slider" });
+    add(label, "span", { textContent: meta.slider ?? "frame" });
+    const start = Math.max(0, frames.findIndex((frame) => frame.name === meta.start));
+    const range = add(label, "input", { type: "range", min: 0, max: frames.length - 1, step: 1, value: start });
+    const value = add(label, "output", { textContent: frames[start].name });
+    range.setAttribute("aria-valuetext", frames[start].name);
+    range.addEventListener("input", () => {
+      const frame = frames[range.value];
+      value.textContent = frame.name;
+      range.setAttribute("aria-valuetext", frame.name);
+      if (solid) {
+        for (const [index, trace] of frame.data.entries())
+          Plotly.restyle(plot, Object.fromEntries(Object.entries(trace).map(([key, item]) => [key, [item]])), [index]);
+        return;
+      }
+      const duration = calm.matches ? 0 : 500;
+      Plotly.animate(plot, { data: frame.data, traces: frame.data.map((_, index) => index) }, {
+        mode: "immediate", transition: { duration, easing: "cubic-in-out" }, frame: { duration, redraw: false },
+      });
+    });
+  };
+
+  const tooltip = (live, plot, spec) => {
+    const sprite = spec.layout.meta?.sprite;
+    if (!sprite) return;
+    const tip = add(live, "div", { className: "pp-tip", hidden: true });
+    const picture = add(tip, "div", { className: "pp-tip-image" });
+    const text = add(tip, "span");
+    picture.style.backgroundImage = `url(${sprite.src})`;
+    picture.style.backgroundSize = `${sprite.columns * 100}% ${sprite.rows * 100}%`;
+    plot.on("plotly_hover", ({ points: [point], event }) => {
+      const index = point.customdata;
+      const share = (place, count) => (count > 1 ? (100 * place) / (count - 1) : 0);
+      picture.style.backgroundPosition =
+        `${share(index % sprite.columns, sprite.columns)}% ${share(Math.floor(index / sprite.columns), sprite.rows)}%`;
+      text.textContent = point.data.name;
+      tip.hidden = false;
+      const box = live.getBoundingClientRect();
+      const x = Math.min(Math.max(event.clientX - box.left - 40, 0), box.width - 88);
+      const y = event.clientY - box.top;
+      tip.style.left = `${x}px`;
+      tip.style.top = `${y > 130 ? y - 122 : y + 18}px`;
+    });
+    plot.on("plotly_unhover", () => (tip.hidden = true));
+  };
+
+  const turnWithArrows = (plot, spec, Plotly) => {
+    if (!spec.layout.scene) return;
+    plot.tabIndex = 0;
+    plot.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [-0.15, 0], ArrowRight: [0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const eye = plot._fullLayout.scene.camera.eye;
+      const radius = Math.hypot(eye.x, eye.y, eye.z);
+      const turn = Math.atan2(eye.y, eye.x) + step[0];
+      const rise = Math.min(1.5, Math.max(-1.5, Math.asin(eye.z / radius) + step[1]));
+      const flat = radius * Math.cos(rise);
+      Plotly.relayout(plot, { "scene.camera.eye": { x: flat * Math.cos(turn), y: flat * Math.sin(turn), z: radius * Math.sin(rise) } });
+    });
+  };
+
+  // ------------------------------------------------------------------------------------------------------------------- figure
+
+  const drawn = [];
+
+  const draw = async (figure) => {
+    const live = figure.querySelector(".pp-live");
+    const spec = decode(JSON.parse(figure.querySelector("script.pp-spec").textContent));
+    spec.layout ??= {};
+    const solid = spec.data.some((trace) => trace.type?.endsWith("3d") || trace.type?.endsWith("gl"));
+    if (solid && !hasWebGL()) return;
+    const Plotly = await loadPlotly();
+    if (spec.layout.meta?.sprite) spec.data.forEach((trace) => (trace.hoverinfo = "none"));
+    live.hidden = false;
+    live.setAttribute("role", "group");
+    live.setAttribute("aria-label", live.dataset.label);
+    const top = add(live, "div", { className: "pp-controls" });
+    const plot = add(live, "div", { className: "pp-plot" });
+    plot.style.aspectRatio = live.dataset.aspect;
+    await Plotly.newPlot(plot, spec.data, dress(spec.layout, spec), { displayModeBar: false, responsive: true });
+    slider(top, plot, spec, Plotly);
+    legend(live, plot, spec, Plotly);
+    tooltip(live, plot, spec);
+    turnWithArrows(plot, spec, Plotly);
+    if (solid) add(live, "p", { className: "pp-hint", textContent: "Drag to turn, or focus it and use the arrow keys." });
+    figure.classList.add("pp-drawn");
+    drawn.push(() => Plotly.relayout(plot, dress({ ...spec.layout, scene: plot.layout.scene && { ...spec.layout.scene, camera: plot.layout.scene.camera } }, spec)));
+  };
+
+  const start = () => {
+    const figures = [...document.querySelectorAll("figure.pp-figure")].filter((figure) => figure.querySelector(".pp-live"));
+    const watch = new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) {
+          if (!isIntersecting) continue;
+          watch.unobserve(target);
+          draw(target).catch((error) => console.error(`Figure ${target.id} stays still: ${error}`));
+        }
+      },
+      { rootMargin: "800px" },
+    );
+    figures.forEach((figure) => watch.observe(figure));
+    new MutationObserver(() => drawn.forEach((dressAgain) => dressAgain())).observe(document.documentElement, {
+      attributeFilter: ["data-theme"],
+    });
+  };
+
+  document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
+})();
