@@ -80,7 +80,7 @@ def test_experiment_declares_its_parameters_so_that_papermill_explains_them(path
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
 def test_experiment_shows_its_method(path):
-    """The cells tagged `method` are the fingerprint's source, and short enough to read."""
+    """The cells tagged `method` are the fingerprint's source, and fit on a screen."""
     cells = tagged(read(path), "method")
     assert cells, "no cell is tagged 'method'"
-    assert max(len(cell.source.splitlines()) for cell in cells) <= 40
+    assert max(len(cell.source.splitlines()) for cell in cells) <= 45
