@@ -1,0 +1,493 @@
+"""Random views of a batch of images, drawn per sample, on the batch's device. Taught in the chapter of study 1.
+
+Three families, those of the practicum, built by name with `make`:
+
+    none              the image itself
+    pad_rotate_scale  Resize(2s), Pad(18), RandomRotation(15), CenterCrop(2.25 s), Resize(s)
+    simclr            RandomResizedCrop, flip, ColorJitter, RandomGrayscale, GaussianBlur
+                      (Chen et al. 2020, arXiv:2002.05709)
+
+The definitions are torchvision's on PIL images, down to the arithmetic: values are whole levels 0..255 after
+every operation, resizing uses PIL's 22-bit weights, hue goes through PIL's 8-bit HSV. Given the same
+parameters the result is PIL's own, pixel for pixel, with two exceptions of one level: a blurred value on the
+edge between two levels, and resizing that shrinks the height more than the width, where Pillow from 13 on
+takes the vertical pass first (never the case when square images keep their size). What differs from
+torchvision is how parameters are drawn: one row a sample, from an explicit generator, and the order of the
+four colour operations once a batch.
+
+A view is used in one step, `view(images, generator)`, or in two, `view.apply(images, view.draw(...))`, when
+the parameters themselves are of interest. Neither waits for the device: no value is read back to the host.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Parameters = dict[str, Tensor]
+
+WEIGHT_BITS = 22  # PIL resizes 8-bit images with integer weights of this many fractional bits
+ROTATION_BITS = 16  # and rotates them with coordinates of this many
+CROP_TRIES = 10  # torchvision redraws an impossible crop this often before it takes the centre
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the colour operations
+
+
+@dataclass(frozen=True)
+class View:
+    """One family of random views with its settings; `size` is the side of the result, by default that of the input."""
+
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(
+            self.size is None or self.size >= 1,
+            "size",
+            self.size,
+            "a side in pixels from 1, or None to keep it",
+        )
+
+    def draw(
+        self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str
+    ) -> Parameters:
+        """Parameters for n images of height x width, one row a sample, on `device`.
+
+        They are drawn on the generator's own device, so that one CPU generator gives the same views on every device.
+        """
+        raise NotImplementedError
+
+    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
+        """The views given by `parameters`.
+
+        images: (n, c, h, w) with c 1 or 3, uint8 or float in [0, 1] (rounded to the nearest of 256 levels).
+        Returns (n, c, size, size), float32 in [0, 1]. Raises ValueError for any other shape or type.
+        """
+        raise NotImplementedError
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Fresh views of `images`: draw, then apply."""
+        _check_images(images)
+        n, _, height, width = images.shape
+        return self.apply(images, self.draw(n, height, width, generator, images.device))
+
+    def side(self, images: Tensor) -> int:
+        """Side of the views of `images`."""
+        height, width = images.shape[-2:]
+        if self.size is None and height != width:
+            raise ValueError(f"Images of {height}x{width} are not square. Give the side of views as `size`.")
+        return self.size or height
+
+
+@dataclass(frozen=True)
+class Same(View):
+    """`none`: the image itself; resized (bilinear, antialiased) only where `size` asks for it. Draws nothing."""
+
+    def draw(
+        self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str
+    ) -> Parameters:
+        return {}
+
+    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
+        return _resize(_levels(images), self.side(images)).div(255)
+
+
+@dataclass(frozen=True)
+class PadRotateScale(View):
+    """`pad_rotate_scale`: rotation on a padded canvas of twice the side, and a central cut scaled back.
+
+    degrees: angles are uniform in [-degrees, degrees]. padding: black pixels around the canvas. Parameters:
+    angle (n,) in degrees, counter-clockwise. Rotation takes the nearest pixel, as torchvision's default.
+    """
+
+    degrees: float = 15.0
+    padding: int = 18
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.degrees >= 0, "degrees", self.degrees, "a number from 0")
+        _check(self.padding >= 0, "padding", self.padding, "a whole number from 0")
+
+    def draw(
+        self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str
+    ) -> Parameters:
+        angle = _uniform((n,), -self.degrees, self.degrees, generator).float()
+        return {"angle": angle.to(device)}
+
+    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
+        side = self.side(images)
+        height, width = images.shape[-2:]
+        if height != width:
+            raise ValueError(f"pad_rotate_scale needs square images, not {height}x{width}. Crop them first.")
+        canvas = functional.pad(_resize(_levels(images), 2 * side), (self.padding,) * 4)
+        return _resize(_rotate_and_cut(canvas, parameters["angle"], int(2.25 * side)), side).div(255)
+
+
+@dataclass(frozen=True)
+class SimCLR(View):
+    """`simclr`: crop, flip, colour jitter, grayscale, blur.
+
+    scale, ratio: range of the crop's share of the area, and of width / height (log-uniform). flip:
+    probability of a mirror image. jitter: strengths of brightness, contrast, saturation (factors uniform in
+    [max(0, 1 - strength), 1 + strength]) and hue (shift uniform in [-strength, strength], at most 0.5 of the
+    circle), applied together with jitter_probability. grayscale: probability of losing colour. blur:
+    probability of a Gaussian blur of `kernel` x `kernel` pixels, sigma uniform; the practicum always blurs.
+
+    Parameters, each (n,): top, left, height, width of the crop; flip, jitter, grayscale, blur (bool);
+    brightness, contrast, saturation, hue, sigma; and order (n, 4), the order of the colour operations, on the
+    CPU and the same in every row. On one channel saturation, hue and grayscale do nothing, as in torchvision.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
+    jitter_probability: float = 0.8
+    grayscale: float = 0.2
+    blur: float = 1.0
+    kernel: int = 3
+    sigma: tuple[float, float] = (0.1, 2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("flip", "jitter_probability", "grayscale", "blur"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a probability from 0 to 1")
+        for name, highest in (("scale", 1.0), ("ratio", math.inf), ("sigma", math.inf)):
+            low, high = getattr(self, name)
+            _check(0 < low <= high <= highest, name, (low, high), f"0 < low <= high <= {highest:g}")
+        _check(min(self.jitter) >= 0, "jitter", self.jitter, "four strengths from 0")
+        _check(self.jitter[HUE] <= 0.5, "jitter", self.jitter, "at most 0.5 for hue, the last strength")
+        _check(self.kernel >= 1 and self.kernel % 2 == 1, "kernel", self.kernel, "an odd number of pixels")
+
+    def draw(
+        self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str
+    ) -> Parameters:
+        parameters = self._draw_crop(n, height, width, generator)
+        probabilities = {
+            "flip": self.flip,
+            "jitter": self.jitter_probability,
+            "grayscale": self.grayscale,
+            "blur": self.blur,
+        }
+        for name, probability in probabilities.items():
+            parameters[name] = _uniform((n,), 0, 1, generator) < probability
+        for name, strength in zip(("brightness", "contrast", "saturation"), self.jitter, strict=False):
+            parameters[name] = _uniform((n,), max(0.0, 1 - strength), 1 + strength, generator).float()
+        parameters["hue"] = _uniform((n,), -self.jitter[HUE], self.jitter[HUE], generator).float()
+        parameters["sigma"] = _uniform((n,), *self.sigma, generator).float()
+        # Going up to a GPU need not wait; coming down it must, or the values would be read too early.
+        up = generator.device.type == "cpu"
+        parameters = {name: value.to(device, non_blocking=up) for name, value in parameters.items()}
+        # The host walks through the operations, so it must know their order without asking the device.
+        parameters["order"] = torch.randperm(4, generator=_on_host(generator)).expand(n, 4)
+        return parameters
+
+    def _draw_crop(self, n: int, height: int, width: int, generator: torch.Generator) -> Parameters:
+        """Boxes as RandomResizedCrop: the first possible one of ten tries, else the largest central one in `ratio`."""
+        tries = (n, CROP_TRIES)
+        area = height * width * _uniform(tries, *self.scale, generator)
+        ratio = _uniform(tries, math.log(self.ratio[0]), math.log(self.ratio[1]), generator).exp()
+        widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+        possible = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+        first = possible.byte().argmax(1, keepdim=True)  # of equal values, argmax gives the first
+        found = possible.gather(1, first).squeeze(1)
+        central_height, central_width = height, width
+        if width / height < self.ratio[0]:
+            central_height = round(width / self.ratio[0])
+        elif width / height > self.ratio[1]:
+            central_width = round(height * self.ratio[1])
+        crop_height = torch.where(found, heights.gather(1, first).squeeze(1), central_height)
+        crop_width = torch.where(found, widths.gather(1, first).squeeze(1), central_width)
+        top = (_uniform((n,), 0, 1, generator) * (height - crop_height + 1)).long()
+        left = (_uniform((n,), 0, 1, generator) * (width - crop_width + 1)).long()
+        return {
+            "top": torch.where(found, top, (height - central_height) // 2),
+            "left": torch.where(found, left, (width - central_width) // 2),
+            "height": crop_height,
+            "width": crop_width,
+        }
+
+    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
+        side = self.side(images)
+        x = _levels(images)
+        height, width = x.shape[-2:]
+        x = _resample_columns(
+            x, *_taps(parameters["left"], parameters["width"], width, side, parameters["flip"])
+        )
+        x = _resample_rows(x, *_taps(parameters["top"], parameters["height"], height, side))
+        x = self._jitter(x.float(), parameters)
+        if self.grayscale > 0 and x.shape[1] == 3:
+            x = torch.where(_column(parameters["grayscale"]), _luma(x), x)
+        if self.blur > 0:
+            x = _blur(x, parameters["sigma"], parameters["blur"], self.kernel)
+        return x.div_(255)
+
+    def _jitter(self, x: Tensor, parameters: Parameters) -> Tensor:
+        """The colour operations in the batch's order; a factor of 1 leaves the samples alone that are not jittered."""
+        on = parameters["jitter"]
+        for operation in parameters["order"][:1].flatten().tolist():
+            if self.jitter_probability == 0 or self.jitter[operation] == 0:
+                continue
+            if operation == BRIGHTNESS:
+                x = x.mul_(_column(parameters["brightness"].where(on, 1))).clamp_(max=255).floor_()
+            elif operation == CONTRAST:
+                x = _blend(x, _mean_luma(x), _column(parameters["contrast"].where(on, 1)))
+            elif operation == SATURATION and x.shape[1] == 3:
+                x = _blend(x, _luma(x), _column(parameters["saturation"].where(on, 1)))
+            elif operation == HUE and x.shape[1] == 3:
+                x = torch.where(_column(on), _shift_hue(x, parameters["hue"]), x)
+        return x
+
+
+FAMILIES: dict[str, type[View]] = {"none": Same, "pad_rotate_scale": PadRotateScale, "simclr": SimCLR}
+
+
+def make(name: str, size: int | None = None, **options: Any) -> View:
+    """The view family `name` (none, pad_rotate_scale, simclr) with views of `size` pixels; options are its fields.
+
+    make("simclr", flip=0.0, blur=0.0)(images, torch.Generator().manual_seed(0))
+
+    Raises ValueError for an unknown name or option, naming the nearest one, and for a value out of range.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"Unknown views {name!r}.{_nearest(name, FAMILIES)} Allowed: {', '.join(FAMILIES)}.")
+    family = FAMILIES[name]
+    allowed = [field.name for field in fields(family) if field.name != "size"]
+    for option in options:
+        if option not in allowed:
+            listed = f"Allowed: {', '.join(allowed)}." if allowed else "They have none besides size."
+            raise ValueError(
+                f"Unknown option {option!r} of views {name!r}.{_nearest(option, allowed)} {listed}"
+            )
+    return family(size=size, **options)
+
+
+def freeze(view: View, images: Tensor, generator: torch.Generator, chunk: int = 1000) -> Tensor:
+    """One view of each image, drawn once and stored: the practicum's positives.
+
+    images: (n, c, h, w) as `View.apply` takes them. Returns (n, c, size, size) uint8 on the same device; nothing is
+    lost, as views are whole levels. Works `chunk` images at a time to bound memory; each chunk has its own order of
+    colour operations, so another chunk size gives other views. Raises ValueError if chunk is below 1.
+    """
+    _check(chunk >= 1, "chunk", chunk, "a whole number from 1")
+    starts = range(0, len(images), chunk)
+    return torch.cat(
+        [(view(images[i : i + chunk], generator) * 255).round_().to(torch.uint8) for i in starts]
+    )
+
+
+def normalize(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
+    """(x - mean) / std in float32, by default from [0, 1] to [-1, 1]. images: uint8, or float in [0, 1]."""
+    x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return (x - mean) / std
+
+
+def _check(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={value!r} is not allowed. Give {allowed}.")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dim() != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"Images of shape {tuple(images.shape)} are not (n, 1 or 3, height, width). Reshape them."
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(
+            f"Images of type {images.dtype} are neither uint8 nor float in [0, 1]. Convert them."
+        )
+
+
+def _nearest(name: str, names: Any) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Float64, so that a draw times a whole number never rounds up to it."""
+    return low + (high - low) * torch.rand(
+        shape, generator=generator, device=generator.device, dtype=torch.float64
+    )
+
+
+def _on_host(generator: torch.Generator) -> torch.Generator:
+    """The generator, or for one on a GPU a CPU generator fixed by its seed and the numbers it has drawn so far."""
+    if generator.device.type == "cpu":
+        return generator
+    return torch.Generator().manual_seed((generator.initial_seed() + generator.get_offset()) % 2**63)
+
+
+def _column(values: Tensor) -> Tensor:
+    """(n,) -> (n, 1, 1, 1), to meet images."""
+    return values[:, None, None, None]
+
+
+def _levels(images: Tensor) -> Tensor:
+    """Images as whole levels 0..255, int32."""
+    _check_images(images)
+    return (images if images.dtype == torch.uint8 else images.mul(255).round()).int()
+
+
+def _taps(
+    start: Tensor, length: Tensor, limit: int, size: int, flip: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which input positions make up each output position, and how much: PIL's antialiased bilinear filter on one axis.
+
+    The window [start, start + length) of an axis of `limit` pixels is resized to `size`; `flip` mirrors it.
+    start, length, flip: (n,). Returns positions (n, size, taps) int64 and weights of the same shape, int32, in units
+    of 2**-22. PIL: w(d) = max(0, 1 - |d| / support) with support = max(1, length / size), normalised to sum 1.
+    """
+    position = torch.arange(size, device=start.device, dtype=torch.float64).expand(len(start), size)
+    if flip is not None:
+        position = torch.where(flip[:, None], size - 1 - position, position)
+    scale = length.double()[:, None] / size
+    support = scale.clamp(min=1)
+    centre = (position + 0.5) * scale
+    taps = torch.arange(math.ceil(2 * max(1, limit / size)), device=start.device)
+    inside = (centre - support + 0.5).floor()[:, :, None] + taps
+    weight = (1 - (inside + 0.5 - centre[:, :, None]).abs() / support[:, :, None]).clamp(min=0)
+    weight = weight * ((inside >= 0) & (inside < length[:, None, None]))
+    weight = weight / weight.sum(2, keepdim=True)
+    index = (inside.long() + start[:, None, None]).clamp(0, limit - 1)
+    return index, (weight * 2**WEIGHT_BITS + 0.5).int()
+
+
+def _resample_columns(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, c, h, size): levels summed with `_taps` weights along each row, rounded to levels."""
+    n, c, h, _ = x.shape
+    total = torch.full((n, c, h, index.shape[1]), 2 ** (WEIGHT_BITS - 1), dtype=torch.int32, device=x.device)
+    for tap in range(index.shape[2]):
+        taken = x.gather(3, index[:, None, None, :, tap].expand(total.shape))
+        total.addcmul_(taken, weight[:, None, None, :, tap])
+    return total.bitwise_right_shift_(WEIGHT_BITS)
+
+
+def _resample_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, c, size, w): the same along each column, taking whole rows at a time."""
+    n, c, h, w = x.shape
+    total = torch.full((n, c, index.shape[1], w), 2 ** (WEIGHT_BITS - 1), dtype=torch.int32, device=x.device)
+    planes = torch.arange(n * c, device=x.device).view(n, c, 1) * h
+    for tap in range(index.shape[2]):
+        rows = (planes + index[:, None, :, tap]).flatten()
+        taken = x.reshape(n * c * h, w).index_select(0, rows).view(total.shape)
+        total.addcmul_(taken, weight[:, None, :, tap, None])
+    return total.bitwise_right_shift_(WEIGHT_BITS)
+
+
+def _resize(x: Tensor, size: int) -> Tensor:
+    """Whole images (n, c, h, w) to (n, c, size, size), bilinear and antialiased; int32 levels in and out."""
+    n, _, h, w = x.shape
+    start = torch.zeros(n, dtype=torch.int64, device=x.device)
+    if w != size:
+        x = _resample_columns(x, *_taps(start, torch.full_like(start, w), w, size))
+    if h != size:
+        x = _resample_rows(x, *_taps(start, torch.full_like(start, h), h, size))
+    return x
+
+
+def _rotate_and_cut(canvas: Tensor, angle: Tensor, cut: int) -> Tensor:
+    """The central cut x cut pixels of a square canvas (n, c, p, p) turned by `angle` degrees; black outside.
+
+    PIL's nearest-pixel rotation: the source of output pixel (x, y) is centre + R(-angle) ((x, y) + 1/2 - centre), in
+    16-bit fixed point. torchvision rounds the corner of the cut to the even pixel.
+    """
+    n, c, p, _ = canvas.shape
+    corner = round((p - cut) / 2) if p >= cut else -((cut - p) // 2)
+    one = 2**ROTATION_BITS
+    centre = p / 2
+    turn = torch.deg2rad(-angle.double())
+    cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
+
+    def fixed(value: Tensor) -> Tensor:
+        return (value * one + 0.5).floor().long()
+
+    step = torch.arange(corner, corner + cut, device=canvas.device)
+    x, y = step[None, None, :], step[None, :, None]
+    first_x = fixed(centre - cos * centre - sin * centre + cos * 0.5 + sin * 0.5)
+    first_y = fixed(centre + sin * centre - cos * centre - sin * 0.5 + cos * 0.5)
+    source_x = (first_x + fixed(cos) * x + fixed(sin) * y) >> ROTATION_BITS
+    source_y = (first_y + fixed(-sin) * x + fixed(cos) * y) >> ROTATION_BITS
+    seen = (x >= 0) & (x < p) & (y >= 0) & (y < p)  # a cut larger than the canvas is black around it
+    seen = seen & (source_x >= 0) & (source_x < p) & (source_y >= 0) & (source_y < p)
+    index = (
+        (source_y.clamp(0, p - 1) * p + source_x.clamp(0, p - 1))
+        .view(n, 1, cut * cut)
+        .expand(n, c, cut * cut)
+    )
+    return canvas.flatten(2).gather(2, index).view(n, c, cut, cut).mul_(seen[:, None])
+
+
+def _blend(x: Tensor, base: Tensor, factor: Tensor) -> Tensor:
+    """base + factor (x - base) in place, cut to [0, 255] and truncated, as PIL enhances an image."""
+    return x.sub_(base).mul_(factor).add_(base).clamp_(0, 255).floor_()
+
+
+def _luma(x: Tensor) -> Tensor:
+    """(n, 3, h, w) -> (n, 1, h, w): PIL's ITU-R 601-2 grey in 16-bit fixed point, exact in float32 (below 2**24)."""
+    red, green, blue = x[:, 0:1], x[:, 1:2], x[:, 2:3]
+    grey = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
+    return grey.add_(2**15).mul_(2**-16).floor_()
+
+
+def _mean_luma(x: Tensor) -> Tensor:
+    """(n, 1, 1, 1): the mean grey of each image as a whole level."""
+    grey = _luma(x) if x.shape[1] == 3 else x
+    return grey.mean((1, 2, 3), keepdim=True, dtype=torch.float64).add_(0.5).floor_().float()
+
+
+def _shift_hue(x: Tensor, hue: Tensor) -> Tensor:
+    """(n, 3, h, w) with its hue turned by `hue` (n,) of a circle, through PIL's 8-bit HSV.
+
+    Hue in sixths of a circle: 1 + (g - r) / chroma where blue is the smallest channel, 3 + (b - g) / chroma where
+    red is, 5 or -1 + (r - b) / chroma where green is. Hue and saturation become bytes, the shift is a byte that
+    wraps around, and back: channel = value (1 - saturation w), with w a trapezium in hue. The operations and their
+    rounding are chosen so that every colour gives PIL's bytes (a test runs through all of them).
+    """
+    # Tensors, because by a Python number CUDA does not divide: it multiplies by the rounded reciprocal.
+    six, square = torch.full((), 6.0, device=x.device), torch.full((), 255.0**2, device=x.device)
+    red, green, blue = x.unbind(1)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - low
+    saturation = (chroma / value.clamp(min=1)).mul_(255).floor_()
+
+    blue_low, red_low = blue == low, red == low
+    ahead = torch.where(blue_low, green - red, torch.where(red_low, blue - green, red - blue))
+    offset = torch.where(blue_low, 1.0, torch.where(red_low, 3.0, torch.where(red < blue, 5.0, -1.0)))
+    angle = ahead.div_(chroma.clamp_(min=1)).add_(offset).div_(six)
+    angle = angle.add_(angle < 0).mul_(255).to(torch.uint8)
+    shift = (hue.double() * 255).trunc().remainder(256).to(torch.uint8)
+    angle = angle.add_(shift[:, None, None])  # wraps at 256
+    sixths = angle.float().mul_(6)  # a whole circle is 6 * 255
+
+    # round(value (255**2 - saturation w) / 255**2), exact in float32: all are whole numbers below 2**24.
+    product = value * saturation
+    rounded = value.mul_(255**2).add_(255**2 // 2)
+    result = torch.empty_like(x)
+    for channel, (centre, sign, height) in enumerate(((765, -1, 510), (510, 1, -255), (1020, 1, -255))):
+        w = (sixths - centre).abs_().mul_(sign).add_(height).clamp_(0, 255)
+        torch.floor(w.mul_(product).neg_().add_(rounded).div_(square), out=result[:, channel])
+    return result
+
+
+def _blur(x: Tensor, sigma: Tensor, on: Tensor, kernel: int) -> Tensor:
+    """Gaussian blur of the samples that are `on`, edges mirrored, rounded to levels."""
+    half = kernel // 2
+    if x.shape[-1] <= half:
+        raise ValueError(
+            f"kernel={kernel} exceeds {2 * x.shape[-1] - 1}, the widest for views of {x.shape[-1]} pixels."
+        )
+    distance = torch.arange(-half, half + 1, device=x.device, dtype=torch.float32)
+    weight = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)
+    weight = torch.where(on[:, None], weight / weight.sum(1, keepdim=True), (distance == 0).float())
+    for axis in (3, 2):
+        size = x.shape[axis]
+        padded = functional.pad(x, (half, half, 0, 0) if axis == 3 else (0, 0, half, half), mode="reflect")
+        x = padded.narrow(axis, 0, size) * _column(weight[:, 0])
+        for tap in range(1, kernel):
+            x.addcmul_(padded.narrow(axis, tap, size), _column(weight[:, tap]))
+    return x.round_()
