@@ -1,5 +1,6 @@
 """Tiny stand-ins for MNIST and CIFAR-10, and a server on this machine that can misbehave."""
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -21,6 +22,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision.datasets
+from PIL import Image
+
 from pullpush.data import torchvision_sets
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +203,7 @@ def tiny_cifar(server: Server, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 def closed_root() -> Iterator[tuple[Path, Callable[..., None]]]:
     """An empty folder, and a function that makes it and all folders in it read-only, but for those given.
 
-    root may read and write anywhere; if it runs the tests, closing turns this process into nobody until the end.
+    root may read and write anywhere; if it runs the tests, closing makes this process nobody until the end.
     """
     root = Path(tempfile.mkdtemp())  # not tmp_path, which other users cannot enter
 
@@ -212,6 +215,9 @@ def closed_root() -> Iterator[tuple[Path, Callable[..., None]]]:
             if folder not in spared:
                 folder.chmod(0o555)
         if was_root:
+            # torchvision and Pillow import these late, when nobody may be unable to.
+            codecs.lookup("hex")
+            Image.init()
             os.seteuid(65534)
 
     was_root = os.geteuid() == 0

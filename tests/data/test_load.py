@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pullpush import data
 from sklearn.datasets import load_digits
+
+from pullpush import data
 
 
 def test_names() -> None:

@@ -46,7 +46,7 @@ def read(
         splits = _splits(path)
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read ({error.strerror}): give yourself the right to read it and the folders in it."
+            f"{path} cannot be read ({error.strerror}): allow yourself to read it and the folders in it."
         ) from error
     files = [file for listing in splits.values() for file in listing.files]
     channels = _channels(path, files, size)

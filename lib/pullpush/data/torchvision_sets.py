@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import socket
 import sys
@@ -208,13 +209,11 @@ def _fetch(name: str, root: Path) -> None:
         for file in source.files:
             os.replace(part / source.folder / file, root / source.folder / file)
     except (RuntimeError, OSError, EOFError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()).replace(
-            "File not found or corrupted.", "what arrived is truncated or altered (its md5 is wrong)."
-        )
+        archives = [root / archive for archive in source.archives]
         raise DataError(
-            f"{name} could not be downloaded into {root} ({reason or type(error).__name__}): check the "
-            f"network and the disk and run `{_command(name, root)}` again, or put {_file_list(name)} into "
-            f"{root / source.folder} by hand."
+            f"{name} could not be downloaded into {root} ({_reason(error)}): check the network and the disk "
+            f"and run `{_command(name, root)}` again, or put {', '.join(path.name for path in archives)} "
+            f"into {archives[0].parent}."
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -247,6 +246,15 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _reason(error: Exception) -> str:
+    """torchvision's and urllib's words on one line, without their brackets."""
+    words = re.sub(r"<urlopen error (?:\[Errno -?\d+\] )?(.*?)>", r"\1;", str(error))
+    words = words.replace(
+        "File not found or corrupted.", "what arrived is truncated or altered, its md5 is wrong;"
+    )
+    return " ".join(words.split()).rstrip(";") or type(error).__name__
 
 
 def _sentence(name: str, root: Path, faults: dict[str, str]) -> str:
