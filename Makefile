@@ -5,11 +5,14 @@ JOBS ?= 2
 PORT ?= 8000
 PROFILE ?= quick
 RERUN ?=
+UPGRADE ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HTML := _build/html
+SNAKEMAKE := $(BIN)/python -m snakemake -s papermill_runs/Snakefile --nolock --rerun-incomplete --keep-going \
+	--quiet host reason rules --cores $(JOBS) --config
 
 # One thread for each worker: two workers on two cores must not fight over them.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
@@ -36,6 +39,18 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 	@$(BIN)/python -m compileall -q lib
 	@touch $(STAMP)
+
+book: env ## run every notebook at quick size, then render the site
+	$(SNAKEMAKE) profile=quick
+	$(BIN)/python -m pullpush.stage
+	@echo "Open file://$(CURDIR)/$(HTML)/index.html, or: make serve"
+
+runs: env ## the runs of a profile that have no record yet: PROFILE=laptop|paper [RERUN=stale|RUN] [JOBS=2]
+	$(SNAKEMAKE) profile=$(PROFILE) $(if $(RERUN),rerun=$(RERUN))
+
+# Lint first: it takes seconds, and the last lines are pytest's summary. A notebook's cells stay on one worker.
+test: lint ## ruff, mypy, the tests, and every notebook at quick size
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests book
 
 lint: env ## ruff and mypy
 	$(BIN)/ruff check --quiet

@@ -22,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -34,9 +35,18 @@ def names() -> list[str]:
     return sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
 
 
-def running_matrix() -> bool:
-    """Whether Snakemake holds its lock on this tree, that is, a run matrix is working (or was killed)."""
-    return any(ROOT.glob("**/.snakemake/locks/*.lock"))
+def running() -> list[str]:
+    """The runs that are executing in this tree: each holds a lock of its own."""
+    held = []
+    for path in (ROOT / ".cache" / "runs").rglob("*.lock"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            held.append(path.stem)
+        else:
+            lock.release()
+    return held
 
 
 def machine() -> dict[str, Any]:
@@ -76,10 +86,8 @@ def main() -> None:
         near = get_close_matches(name, names(), 1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(names())}."
         sys.exit(f"Unknown benchmark {name!r}. {hint}")
-    if running_matrix():
-        sys.exit(
-            "A run matrix is working in this tree, so timings would be wrong: wait for it, then `make bench`."
-        )
+    if runs := running():
+        sys.exit(f"Runs are executing, so timings would be wrong: {', '.join(runs)}. Wait for them.")
     torch.set_num_threads(1)
     facts = machine()
     if facts["load"] > BUSY:
