@@ -99,12 +99,17 @@ def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
 
 
 def pending(
-    profile: str, rerun: str | None = None, say: Callable[[str], None] = lambda line: None
+    profile: str,
+    rerun: str | None = None,
+    *,
+    gpu: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Planned]:
     """The runs of a profile that have no record with exactly these parameters, in order.
 
-    rerun: 'stale' adds the runs whose record was made by older code, the name of a run (or study/run) adds that run. Neither file
-    times nor code changes add any by themselves. Runs that need a GPU are left out where there is none; `say` is told so.
+    rerun: 'stale' adds the runs whose record was made by older code; the name of a run (or study/run) adds that
+    run. Neither file times nor code changes add any by themselves. gpu: whether the runs will find a GPU; None
+    asks torch. Runs that need one are left out where there is none, and `say` is told so.
     """
     planned = read_profile(profile)
     names = {run.name for run in planned} | {f"{run.study}/{run.name}" for run in planned}
@@ -113,7 +118,7 @@ def pending(
             f"No run '{rerun}' in profile {profile} to rerun. {nearest(str(rerun), ['stale', *sorted(names)])}"
         )
     wanted = [run for run in planned if not run.done or named(run, rerun) or (rerun == "stale" and run.stale)]
-    skipped = [run for run in wanted if run.needs == "gpu" and not gpu_present()]
+    skipped = [run for run in wanted if run.needs == "gpu" and not (gpu_present() if gpu is None else gpu)]
     if skipped:
         say(f"Skipped, as there is no GPU here: {', '.join(run.name for run in skipped)}.")
     return [run for run in wanted if run not in skipped]
