@@ -50,7 +50,7 @@ def test_class_aware_negatives_never_share_the_class_nor_repeat_in_it(labels):
 
 def test_too_many_anchors_for_the_other_classes_is_an_error():
     labels = torch.tensor([0] * 9 + [1] * 3)
-    with pytest.raises(ValueError, match="Class 0 has 9 anchors but the other classes have only 3"):
+    with pytest.raises(ValueError, match="Class 0 has 9 anchors, but the other classes have only 3"):
         samplers.class_aware_negatives(labels, torch.arange(12), generator(0))
 
 
@@ -66,7 +66,9 @@ def test_blind_negatives_reach_all_but_the_anchor_evenly():
 def test_share_of_false_negatives_when_blind_is_one_class_in_ten():
     labels = torch.arange(10).repeat(1000)
     anchors = torch.arange(10_000)
-    share = samplers.false_negative_share(labels, anchors, samplers.blind_negatives(labels, anchors, generator(0)))
+    share = samplers.false_negative_share(
+        labels, anchors, samplers.blind_negatives(labels, anchors, generator(0))
+    )
     assert share == pytest.approx(0.1, abs=0.015)
 
 
@@ -102,7 +104,9 @@ def test_mining_on_a_line_by_hand():
     negatives, allowed = torch.tensor([[1.0], [3.0], [9.0]]), torch.ones(1, 3, dtype=torch.bool)
     assert samplers.mine(anchor, positive, negatives, allowed, "hard").tolist() == [0]
     assert samplers.mine(anchor, positive, negatives, allowed, "semi_hard").tolist() == [1]
-    assert samplers.mine(anchor, 10 * positive, negatives, allowed, "semi_hard").tolist() == [2]  # none beyond: the farthest
+    assert samplers.mine(anchor, 10 * positive, negatives, allowed, "semi_hard").tolist() == [
+        2
+    ]  # none beyond: the farthest
 
 
 @pytest.mark.parametrize(
@@ -110,8 +114,14 @@ def test_mining_on_a_line_by_hand():
     [
         (lambda: samplers.first_per_class(torch.arange(3), 0), "per_class=0"),
         (lambda: samplers.batches(0, 4, generator(0)), "n=0"),
-        (lambda: samplers.blind_negatives(torch.zeros(1), torch.zeros(1).long(), generator(0)), "at least 2 samples, got 1"),
-        (lambda: samplers.mine(*[torch.ones(1, 1)] * 3, torch.ones(1, 1) > 0, "soft"), "Unknown mining 'soft'. Allowed: semi_hard, hard"),
+        (
+            lambda: samplers.blind_negatives(torch.zeros(1), torch.zeros(1).long(), generator(0)),
+            "at least 2 samples, got 1",
+        ),
+        (
+            lambda: samplers.mine(*[torch.ones(1, 1)] * 3, torch.ones(1, 1) > 0, "soft"),
+            "Unknown mining 'soft'. Allowed: semi_hard, hard",
+        ),
     ],
 )
 def test_bad_input_says_what_was_given(call, message):

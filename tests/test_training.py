@@ -8,9 +8,11 @@ from pullpush import samplers, training
 
 
 def setting(seed: int = 0, dropout: float = 0.3):
-    """A small network with every kind of state: weights, BatchNorm averages, Adam moments, dropout's global stream."""
+    """A small network with every kind of state: weights, BatchNorm averages, Adam moments, dropout."""
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 3))
+    model = nn.Sequential(
+        nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 3)
+    )
     x, y = torch.randn(200, 6), torch.randint(3, (200,))
     stream = training.generator(seed)
 
@@ -26,6 +28,11 @@ def setting(seed: int = 0, dropout: float = 0.3):
         )  # fmt: skip
 
     return model, run
+
+
+def plain_fit(step, batches, model, **options):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    return training.fit(step, lambda epoch: batches, model=model, optimizer=optimizer, **options)
 
 
 def numbers(history):
@@ -46,7 +53,9 @@ def test_fit_is_the_plain_loop():
         losses = []
         for i in torch.randperm(200, generator=stream).split(32):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(other(x[i] + 0.1 * torch.randn(x[i].shape, generator=stream)), y[i])
+            loss = nn.functional.cross_entropy(
+                other(x[i] + 0.1 * torch.randn(x[i].shape, generator=stream)), y[i]
+            )
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
@@ -114,9 +123,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path):
         calls.append(batch)
         return {"loss": model[0].weight.sum() * (torch.nan if len(calls) > 4 else 1.0)}
 
-    with pytest.raises(FloatingPointError, match="loss of epoch 2 is nan. Try a smaller learning_rate"):
-        training.fit(step, lambda epoch: range(4), model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1),
-                     epochs=3, generator=stream, checkpoint=path)  # fmt: skip
+    with pytest.raises(FloatingPointError, match="loss of epoch 2/3 is nan"):
+        plain_fit(step, range(4), model, epochs=3, generator=stream, checkpoint=path)
     assert len(torch.load(path)["history"]) == 1
 
 
@@ -130,8 +138,8 @@ def test_bf16_reaches_the_step_and_fp32_does_not():
         return {"loss": z.float().sum()}
 
     for precision in ("fp32", "bf16"):
-        training.fit(step, lambda epoch: [0], model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1), epochs=1,
-                     generator=training.generator(0), precision=training.pick_precision(precision, torch.device("cpu")))  # fmt: skip
+        dtype = training.pick_precision(precision, torch.device("cpu"))
+        plain_fit(step, [0], model, epochs=1, generator=training.generator(0), precision=dtype)
     assert seen == [torch.float32, torch.bfloat16]
 
 
@@ -140,10 +148,10 @@ def test_auto_device_and_precision():
     assert training.pick_device("auto").type == expected
     assert training.pick_precision("auto", torch.device("cpu")) is torch.float32
     assert training.pick_precision("auto", torch.device("cuda")) is torch.bfloat16
-    with pytest.raises(ValueError, match="Unknown precision 'fp16'. Allowed: auto, fp32, bf16"):
+    with pytest.raises(ValueError, match="Unknown precision 'fp16'"):
         training.pick_precision("fp16", torch.device("cpu"))
     if expected == "cpu":
-        with pytest.raises(RuntimeError, match="finds no GPU here. Use device=auto or device=cpu"):
+        with pytest.raises(RuntimeError, match="finds no GPU here"):
             training.pick_device("cuda")
 
 

@@ -23,12 +23,12 @@ def embed(
     batch_size: int = 1024,
     seed: int = 0,
 ) -> np.ndarray:
-    """Embeddings of `images` in their own order, by a copy of `model`, whose running averages stay as they are.
+    """Embeddings of `images` in their own order; `model` stays as it is.
 
     images: (n, c, h, w) uint8 on any device; `prepare` turns a batch of them into the model's input.
-    bn: "running" normalises with the averages of training, as `model.eval()` does; "batch" with the statistics of
-    each evaluation batch, as a network left in training mode does (the practicum; methods, 3.4). Batches are drawn in
-    an order shuffled by `seed`, so that they are mixed even where the data set is sorted.
+    bn: "running" normalises with the averages of training, as `model.eval()` does; "batch" with the statistics
+        of each evaluation batch, as a network left in training mode does (practicum).
+    seed: of the order in which batches are drawn, so that they are mixed even where the data set is sorted.
     Returns float32 (n, d). Raises ValueError for another `bn`.
     """
     if bn not in ("running", "batch"):
@@ -40,18 +40,23 @@ def embed(
             module.train(bn == "batch")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
     with torch.inference_mode():
-        rows = torch.cat([model(prepare(images[part]).to(device)).float() for part in order.split(batch_size)])
+        rows = torch.cat(
+            [model(prepare(images[part]).to(device)).float() for part in order.split(batch_size)]
+        )
         z = torch.empty_like(rows)
         z[order.to(device)] = rows
     return z.cpu().numpy()
 
 
-def linear_probe(train_z: ArrayLike, train_labels: ArrayLike, test_z: ArrayLike, test_labels: ArrayLike) -> dict[str, Any]:
-    """Multinomial logistic regression on frozen features (scikit-learn, max_iter=1000, otherwise its defaults).
+def linear_probe(
+    train_z: ArrayLike, train_labels: ArrayLike, test_z: ArrayLike, test_labels: ArrayLike
+) -> dict[str, Any]:
+    """Multinomial logistic regression on frozen features: scikit-learn's with max_iter=1000.
 
-    train_z: (n, d), test_z: (m, d); labels integers. Returns accuracy and top3 in [0, 1], confusion (k, k) counts with
-    the true class in rows, recall (k,) per class (NaN for a class without test samples), predictions (m,),
-    classes (k,) and converged. Raises ValueError if features and labels differ in length.
+    train_z: (n, d), test_z: (m, d); labels: (n,) and (m,) integers. Returns accuracy and top3 in [0, 1],
+    confusion (k, k) counts with the true class in rows, recall (k,) per class (NaN for a class without test
+    samples), predictions (m,), classes (k,) and converged (bool). Raises ValueError if features and labels
+    differ in length.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -79,7 +84,11 @@ def linear_probe(train_z: ArrayLike, train_labels: ArrayLike, test_z: ArrayLike,
 
 
 def knn_probe(
-    train_z: ArrayLike, train_labels: ArrayLike, test_z: ArrayLike, test_labels: ArrayLike, neighbours: int = 30
+    train_z: ArrayLike,
+    train_labels: ArrayLike,
+    test_z: ArrayLike,
+    test_labels: ArrayLike,
+    neighbours: int = 30,
 ) -> dict[str, Any]:
     """Majority vote of the nearest training features (Euclidean, uniform weights), as the practicum's kNN-30.
 
@@ -90,17 +99,23 @@ def knn_probe(
 
     train_z, train_labels, test_z, test_labels = _checked(train_z, train_labels, test_z, test_labels)
     if not 1 <= neighbours <= len(train_z):
-        raise ValueError(f"neighbours={neighbours} must be between 1 and the number of training features, {len(train_z)}.")
-    predictions = KNeighborsClassifier(neighbours, algorithm="brute").fit(train_z, train_labels).predict(test_z)
+        raise ValueError(
+            f"neighbours={neighbours} must be between 1 and the number of training features, {len(train_z)}."
+        )
+    predictions = (
+        KNeighborsClassifier(neighbours, algorithm="brute").fit(train_z, train_labels).predict(test_z)
+    )
     return {"accuracy": float((predictions == test_labels).mean()), "predictions": predictions}
 
 
-def split_probe(z: ArrayLike, labels: ArrayLike, *, splits: int = 5, neighbours: int = 30, seed: int = 0) -> dict[str, Any]:
-    """The practicum's protocol (methods, 3.4): features of the test set, cut at random into 80 % to fit and 20 % to score.
+def split_probe(
+    z: ArrayLike, labels: ArrayLike, *, splits: int = 5, neighbours: int = 30, seed: int = 0
+) -> dict[str, Any]:
+    """The practicum's protocol: features of the test set, cut at random into 80 % to fit and 20 % to score.
 
-    Splits are not stratified, as in the source; all three scores share a split, where the source drew a fresh one for
-    top-3. z: (n, d); labels: (n,). Returns the means over splits of accuracy, top3 and knn30, their standard deviations
-    over splits as accuracy_std, ..., the summed confusion (k, k), and recall (k,) read from it.
+    Splits are not stratified, as in the source; all three scores share a split, where the source drew a fresh
+    one for top-3. z: (n, d); labels: (n,). Returns the means over splits of accuracy, top3 and knn30, their
+    standard deviations over splits as accuracy_std, ..., the summed confusion (k, k), and its recall (k,).
     """
     z, labels = np.asarray(z), np.asarray(labels)
     classes = np.unique(labels)
@@ -117,15 +132,19 @@ def split_probe(z: ArrayLike, labels: ArrayLike, *, splits: int = 5, neighbours:
         place = np.searchsorted(classes, linear["classes"])
         confusion[np.ix_(place, place)] += linear["confusion"]
     result: dict[str, Any] = {name: float(np.mean(values)) for name, values in scores.items()}
-    result |= {f"{name}_std": float(np.std(values, ddof=1)) if splits > 1 else 0.0 for name, values in scores.items()}
+    result |= {
+        f"{name}_std": float(np.std(values, ddof=1)) if splits > 1 else 0.0 for name, values in scores.items()
+    }
     with np.errstate(invalid="ignore"):
         recall = np.diag(confusion) / confusion.sum(1)
     return result | {"confusion": confusion, "recall": recall}
 
 
-def _checked(train_z: ArrayLike, train_labels: ArrayLike, test_z: ArrayLike, test_labels: ArrayLike) -> tuple[np.ndarray, ...]:
-    arrays = tuple(np.asarray(a.cpu() if isinstance(a, Tensor) else a) for a in (train_z, train_labels, test_z, test_labels))
+def _checked(*given: ArrayLike) -> list[np.ndarray]:
+    arrays: list[np.ndarray] = [np.asarray(a.cpu() if isinstance(a, Tensor) else a) for a in given]
     for part, z, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
         if z.ndim != 2 or labels.shape != z.shape[:1]:
-            raise ValueError(f"{part} features {z.shape} need shape (n, d) and {part} labels {labels.shape} shape (n,).")
+            raise ValueError(
+                f"{part} features {z.shape} need shape (n, d) and {part} labels {labels.shape} shape (n,)."
+            )
     return arrays

@@ -1,10 +1,11 @@
 """The training loop: device, precision, progress, checkpoint and resume. Nothing is hidden behind it.
 
 A study says what one step computes and which batches an epoch holds; the loop does backward, update and
-book-keeping. A run that is killed and started again ends with bit-identical weights and numbers on one machine
-and thread count: everything random comes from generators whose states are in the checkpoint.
+book-keeping. A run that is killed and started again ends with bit-identical weights and numbers on one
+machine and thread count: everything random comes from generators whose states are in the checkpoint.
 """
 
+import math
 import os
 import sys
 import time
@@ -14,16 +15,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 Step = Callable[[Any], dict[str, Tensor]]
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU. Raises RuntimeError if CUDA is asked for and absent."""
+    """`auto` is CUDA where there is a GPU, else the CPU. Raises RuntimeError for cuda without a GPU."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("device=cuda was asked for, but torch finds no GPU here. Use device=auto or device=cpu.")
-    return torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+        raise RuntimeError(
+            "device=cuda was asked for, but torch finds no GPU here. Use device=auto or device=cpu."
+        )
+    return torch.device(
+        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    )
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -45,7 +51,7 @@ def fit(
     batches: Callable[[int], Iterable[Any]],
     *,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     epochs: int,
     generator: torch.Generator,
     precision: torch.dtype = torch.float32,
@@ -53,45 +59,44 @@ def fit(
     identity: str = "",
     on_epoch: Callable[[int], dict[str, float]] | None = None,
 ) -> list[dict[str, float]]:
-    """Train `model` for `epochs` and return one row an epoch: epoch, seconds, the mean of each number that `step` gives.
+    """Train for `epochs`; one row an epoch: epoch, the mean of each number that `step` gives, seconds.
 
-    step(batch) -> {"loss": scalar tensor with gradient, ...other scalar tensors to log}; runs under autocast if
-    `precision` is bf16, so losses should be computed on `.float()` embeddings.
+    step(batch) -> {"loss": scalar tensor with gradient, ...other scalar tensors to log}; runs under autocast
+        if `precision` is bf16, so losses should be computed on `.float()` embeddings.
     batches(epoch) -> the batches of that epoch; all randomness of the run comes from `generator`.
-    checkpoint: written after each epoch, atomically, with model, optimizer, generator and history. If it is there
-    and carries the same `identity`, training goes on from it; with another identity it is ignored and overwritten.
-    on_epoch(epoch) -> further numbers for the row, from 1; it must not draw from `generator`.
+    checkpoint: written atomically after each epoch. If it is there and carries the same `identity`, training
+        goes on from it; with another identity it is ignored and overwritten.
+    on_epoch(epoch) -> further numbers for the row; it must not draw from `generator`.
     Raises FloatingPointError if an epoch's loss is not finite; the checkpoint keeps the last sound epoch.
     """
     device = next(model.parameters()).device
     history = _resume(checkpoint, identity, model, optimizer, generator)
-    started, done_before = time.perf_counter(), len(history)
-    for epoch in range(len(history) + 1, epochs + 1):
-        epoch_started = time.perf_counter()
+    began, resumed_at = time.perf_counter(), len(history)
+    for epoch in range(resumed_at + 1, epochs + 1):
+        epoch_began, steps = time.perf_counter(), 0
+        totals: dict[str, Tensor] = {}
         model.train()
-        sums: dict[str, Tensor] = {}
-        count = 0
-        for batch in tqdm(batches(epoch), desc=f"epoch {epoch}/{epochs}", leave=False, disable=not sys.stderr.isatty()):
+        name = f"epoch {epoch}/{epochs}"
+        for batch in tqdm(batches(epoch), name, leave=False, disable=not sys.stderr.isatty()):
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
                 logged = step(batch)
             logged["loss"].backward()
             optimizer.step()
-            # Sums stay on the device: reading a number every step would make a GPU wait for the CPU.
-            for name, value in logged.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device, dtype=torch.float64)) + value.detach()
-            count += 1
-        row = {"epoch": epoch} | {name: (total / count).item() for name, total in sums.items()}
-        if not torch.isfinite(torch.tensor(row["loss"])):
-            raise FloatingPointError(f"The loss of epoch {epoch} is {row['loss']}. Try a smaller learning_rate.")
+            # Totals stay on the device: reading a number in every step would make a GPU wait for the CPU.
+            totals |= {key: totals.get(key, 0) + value.detach().double() for key, value in logged.items()}
+            steps += 1
+        row = {"epoch": epoch} | {key: total.item() / steps for key, total in totals.items()}
+        if not math.isfinite(row["loss"]):
+            raise FloatingPointError(f"The loss of {name} is {row['loss']}. Try a smaller learning_rate.")
         if on_epoch is not None:
             row |= on_epoch(epoch)
-        row["seconds"] = round(time.perf_counter() - epoch_started, 2)
+        numbers = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "epoch")
+        row["seconds"] = round(time.perf_counter() - epoch_began, 2)
         history.append(row)
         _save(checkpoint, identity, model, optimizer, generator, history)
-        left = (time.perf_counter() - started) / (epoch - done_before) * (epochs - epoch)
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds"))
-        print(f"epoch {epoch}/{epochs}  {numbers}  {row['seconds']:.1f} s  ETA {left / 60:.1f} min", flush=True)
+        left = (time.perf_counter() - began) / (epoch - resumed_at) * (epochs - epoch)
+        print(f"{name}  {numbers}  {row['seconds']:.1f} s  ETA {left / 60:.1f} min", flush=True)
     return history
 
 
@@ -99,7 +104,7 @@ def _save(
     path: Path | None,
     identity: str,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     generator: torch.Generator,
     history: list[dict[str, float]],
 ) -> None:
@@ -122,13 +127,13 @@ def _save(
 
 
 def _resume(
-    path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    path: Path | None, identity: str, model: nn.Module, optimizer: Optimizer, generator: torch.Generator
 ) -> list[dict[str, float]]:
     if path is None or not path.exists():
         return []
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["identity"] != identity:
-        print(f"{path.name} belongs to a run with other parameters or older code: starting from the first epoch.")
+        print(f"{path.name} belongs to other parameters or older code: starting from the first epoch.")
         return []
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
