@@ -26,7 +26,7 @@ from PIL import Image
 
 from pullpush.data import torchvision_sets
 
-ROOT = Path(__file__).parents[2]
+LIBRARY = Path(torchvision_sets.__file__).parents[2]
 
 # Applies the same changes in another process: what comes in is what `Tiny.changes` returns.
 PATCH = """
@@ -126,7 +126,7 @@ class Tiny:
         changes = json.dumps([self.name, str(root), self.fingerprints(), self.attributes])
         return subprocess.Popen(
             [sys.executable, "-c", PATCH + code, changes],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(LIBRARY), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -346,6 +346,16 @@ def test_killed_in_the_middle_then_repeated(tiny_mnist, server, tmp_path: Path) 
     no_leftovers(tmp_path)
 
 
+def test_half_written_leftovers_are_not_taken_for_a_download(tiny_mnist, tmp_path: Path) -> None:
+    """torchvision alone would see four extracted files and fetch nothing."""
+    left = tmp_path / ".mnist.part" / "MNIST/raw"
+    left.mkdir(parents=True)
+    for file, content in tiny_mnist.files.items():
+        (left / file).write_bytes(content[:-1])
+    assert len(data.load("mnist", tmp_path)) == 7
+    no_leftovers(tmp_path)
+
+
 def test_two_processes_read_the_real_set(real_data: Path) -> None:
     code = "import sys; from pullpush import data; print(data.load('mnist', sys.argv[1], 'test').digest)"
     both = [
