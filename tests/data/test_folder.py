@@ -89,16 +89,17 @@ def test_train_may_be_a_class(tmp_path: Path) -> None:
     assert data.load(tmp_path).classes == ("bus", "train")
 
 
-def test_grey_only_if_all_are_grey(weeds: Path, tmp_path: Path) -> None:
-    grey = tmp_path / "grey"
-    for i in range(5):
-        paint(grey / "a" / f"{i}.png", 10 * i, mode="L")
-    assert data.load(grey).images.shape == (4, 1, 4, 6)
-    paint(grey / "a" / "2.png", (1, 2, 3))
-    for split in data.SPLITS:  # also those in which the one colour image is not
-        assert data.load(grey, split=split).images.shape[1] == 3
-    pixel = data.load(grey, split="all").images[:, :, 0, 0]
-    assert ((pixel[:, 0] == pixel[:, 1]) & (pixel[:, 1] == pixel[:, 2])).sum() == 4
+def test_grey_only_if_all_are_grey(tmp_path: Path) -> None:
+    files = [tmp_path / "a" / f"{i}.png" for i in range(5)]
+    for file in files:
+        paint(file, 99, mode="L")
+    assert data.load(tmp_path).images.shape == (4, 1, 4, 6)
+    for file in files:  # wherever the one colour image is, also in the other split
+        paint(file, (1, 2, 3))
+        train, test, both = (data.load(tmp_path, split=split).images[:, :, 0, 0] for split in data.SPLITS)
+        assert train.shape == (4, 3) and test.shape == (1, 3)
+        assert sorted(both.tolist()) == [[1, 2, 3]] + [[99, 99, 99]] * 4
+        paint(file, 99, mode="L")
 
 
 def test_size_scales_then_crops_the_middle(tmp_path: Path) -> None:
