@@ -1,4 +1,6 @@
-"""The command line: `pullpush run`, `pullpush data`, `pullpush results`. Thin: the work is done in the modules it calls."""
+"""The command line: `pullpush run`, `pullpush data`, `pullpush results`. Thin: the work is done in the
+modules it calls.
+"""
 
 import os
 import sys
@@ -22,7 +24,9 @@ app = typer.Typer(
 
 
 class _Pairs(TyperCommand):
-    """A command in which `-p NAME VALUE` is one option, as in papermill; typer itself knows no repeated pairs."""
+    """A command in which `-p NAME VALUE` is one option, as in papermill; typer itself knows no repeated
+    pairs.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
@@ -90,7 +94,8 @@ def run(
 ) -> None:
     """Execute one run of a study, or every run of a profile that has no record yet.
 
-    Stopped or killed, it goes on when called again: finished seeds are kept, training resumes from its last epoch.
+    Stopped or killed, it goes on when called again: finished seeds are kept, training resumes from its last
+    epoch.
     """
     with _sentences():
         if help_:
@@ -116,7 +121,9 @@ def run(
 
 
 def _single(study: str, given: dict[str, str], profile: str | None, name: str | None) -> matrix.Planned:
-    """The run that the options describe: one of the profile's runs where name or parameters say so, else the caller's own."""
+    """The run that the options describe: one of the profile's runs where name or parameters say so, else the
+    caller's own.
+    """
     schema = read_schema(records.notebook_path(study))
     if profile and given.get("profile", profile) != profile:
         raise ParameterError(
@@ -137,7 +144,7 @@ def _single(study: str, given: dict[str, str], profile: str | None, name: str | 
         return known[name]
     if name and not given.keys() - {"profile"}:
         raise ParameterError(f"No run '{name}' of {study} in profile {chosen}. {nearest(name, known)}")
-    return matrix.planned(study, chosen, schema.validate(given), name)
+    return matrix.planned(study, schema.validate(given), name)
 
 
 def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
@@ -216,7 +223,7 @@ def data_list(data_root: DataRoot = None) -> None:
 
     for name in data.names():
         typer.echo(
-            f"{name:15} {'here' if data.available(name, data_root) else 'absent: pullpush data download ' + name}"
+            f"{name:15} {'here' if data.available(name, data_root) else f'absent: pullpush data download {name}'}"
         )
 
 
@@ -241,7 +248,7 @@ def data_download(names: Names = None, data_root: DataRoot = None) -> None:
 
 @data_app.command("check")
 def data_check(names: Names = None, data_root: DataRoot = None) -> None:
-    """Check every file of data sets against its digest, without a network; exit code 1 if one is not whole."""
+    """Check every file against its digest, without a network; exit code 1 if a data set is not whole."""
     from pullpush import data
 
     bad = False

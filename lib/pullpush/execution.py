@@ -1,7 +1,7 @@
 """Executing a run: its notebook by papermill in `.cache/`, then its folder put in place whole.
 
-Nothing outside `.cache/` changes before the run is finished, so it may be killed at any moment; the next call loads the seeds that
-are finished and goes on with the one that is not.
+Nothing outside `.cache/` changes before the run is finished, so it may be killed at any moment; the next call
+loads the seeds that are finished and goes on with the one that is not.
 """
 
 import json
@@ -32,9 +32,11 @@ class RunFailed(RuntimeError):
 
 
 def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) -> records.Record:
-    """Execute one run and put its folder (run.ipynb, record.json, arrays.npz) at `target`, by default the run's own place.
+    """Execute one run and put its folder (run.ipynb, record.json, arrays.npz) at `target`, by default the
+    run's own place.
 
-    fresh: drop the seeds that an earlier attempt kept. Raises RunFailed, and KeyboardInterrupt when stopped by Ctrl-C.
+    fresh: drop the seeds that an earlier attempt kept. Raises RunFailed, and KeyboardInterrupt when stopped
+    by Ctrl-C.
     """
     target = target or records.run_folder(run.profile, run.study, run.name)
     work = records.work_folder(run.profile, run.study, run.name)
@@ -73,12 +75,13 @@ def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) ->
 
 
 def _execute_notebook(run: Planned, work: Path) -> None:
-    """papermill, with the kernel's output passed on line by line; a kernel that dies before its first cell is started again."""
+    """papermill, with the kernel's output passed on line by line; a kernel that dies before its first cell is
+    started again.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    defaults = read_schema(records.notebook_path(run.study)).validate({})
-    changed = {name: value for name, value in run.parameters.items() if value != defaults[name]}
+    changed = read_schema(records.notebook_path(run.study)).changed(run.parameters)
     output = work / "run.ipynb"
     lines = _Lines(run)
     for attempt in range(1, KERNEL_STARTS + 1):
@@ -102,7 +105,7 @@ def _execute_notebook(run: Planned, work: Path) -> None:
         except (RuntimeError, OSError, TimeoutError) as error:
             if _any_cell_ran(output) or attempt == KERNEL_STARTS:
                 raise RunFailed(
-                    f"{run.name}: the kernel died ({type(error).__name__}: {error}). Often that is a lack of memory.\n"
+                    f"{run.name}: the kernel died, often for lack of memory ({type(error).__name__}: {error}).\n"
                     f"{_how_to_go_on(output)}"
                 ) from error
             _say(run, f"the kernel did not start ({error}): trying again")
@@ -124,7 +127,9 @@ def _any_cell_ran(output: Path) -> bool:
 
 
 def _prepare_environment(run: Planned, work: Path) -> None:
-    """What the kernel inherits: the run, this interpreter, this library, and no settings of the user's own IPython."""
+    """What the kernel inherits: the run, this interpreter, this library, and no settings of the user's own
+    IPython.
+    """
     cache = records.root() / ".cache"
     kernel = {
         "argv": [
@@ -148,7 +153,9 @@ def _prepare_environment(run: Planned, work: Path) -> None:
 
 
 class _Lines:
-    """A text stream that puts the name of the run before each whole line, so that parallel runs can be told apart."""
+    """A text stream that puts the name of the run before each whole line, so that parallel runs can be told
+    apart.
+    """
 
     def __init__(self, run: Planned) -> None:
         self.run, self.rest = run, ""
@@ -164,7 +171,8 @@ class _Lines:
 
 
 def _say(run: Planned, line: str) -> None:
-    print(f"{run.name} | {line}", flush=True)
+    sys.stdout.write(f"{run.name} | {line}\n")  # one write a line: parallel runs share the terminal
+    sys.stdout.flush()
 
 
 def _remove(path: Path) -> None:
@@ -197,7 +205,7 @@ def clean_notebook(text: str) -> str:
 def execute_all(
     runs: Sequence[Planned], *, jobs: int = 1, again: Callable[[Planned], bool], options: Sequence[str] = ()
 ) -> list[str]:
-    """Execute runs in order, each in a process of its own, `jobs` at a time; the names of those that failed."""
+    """Execute runs in order, each in its own process, `jobs` at a time; the names of those that failed."""
     environment = os.environ | dict.fromkeys(THREADS, "1") if jobs > 1 else dict(os.environ)
     processes: list[subprocess.Popen[bytes]] = []
 

@@ -1,17 +1,19 @@
 """The fingerprint of a method: which code made a number, whatever its comments say.
 
-It covers the notebook cells tagged `method` and the library modules that the notebook imports, followed through the package. Their
-syntax trees are hashed, so comments, docstrings and layout do not count, and neither does the Python version. A package such as
-`pullpush.losses` is followed name by name to the files that are used: a new loss leaves the fingerprints of other studies alone.
-Nothing is imported or run.
+It covers the notebook cells tagged `method` and the library modules that the notebook imports, followed
+through the package. Their syntax trees are hashed, so comments, docstrings and layout do not count, and
+neither does the Python version. A package such as `pullpush.losses` is followed name by name to the files
+that are used: a new loss leaves the fingerprints of other studies alone. Nothing is imported or run.
 """
 
 import ast
+import functools
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pullpush.parameters import code_cells, read_notebook
 
@@ -27,7 +29,9 @@ SURROUNDINGS = {"runs", "parameters", "fingerprint", "records", "matrix", "execu
 
 
 def method_fingerprint(notebook: Path, library: Path) -> str:
-    """sha256 (hex) of the method of the study in `notebook`, with the modules in `library` (the folder of the package)."""
+    """sha256 (hex) of the method of the study in `notebook`, with the modules in `library` (the folder of the
+    package).
+    """
     cells = read_notebook(notebook)
     digest = hashlib.sha256()
     for source in code_cells(cells, "method"):
@@ -38,8 +42,28 @@ def method_fingerprint(notebook: Path, library: Path) -> str:
     return digest.hexdigest()
 
 
+def edited(notebook: Mapping[str, Any], executed: Sequence[str]) -> str:
+    """'' if the cell now executing and the method cells above it ran as `notebook` has them, else a digest of
+    what ran.
+
+    executed: sources of all executed cells, the present one last; none outside IPython. In Jupyter a cell may
+    be changed and run without being saved; its results must not be taken for those of the saved one.
+    """
+    if not executed:
+        return ""
+    ran = [_canonical(_parse(source)) for source in executed]
+    saved = [_canonical(_parse(source)) for source in code_cells(notebook)]
+    method = {_canonical(_parse(source)) for source in code_cells(notebook, "method")}
+    due = saved[: saved.index(ran[-1])] if ran[-1] in saved else None
+    if due is not None and method.intersection(due) <= set(ran):
+        return ""
+    return hashlib.sha256("\n".join(ran).encode()).hexdigest()
+
+
 def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:
-    """The modules used by the notebook, directly or through each other: name -> the code of theirs that counts."""
+    """The modules used by the notebook, directly or through each other: name -> the code of theirs that
+    counts.
+    """
     reached: dict[str, ast.Module] = {}
     wanted = list(_uses(notebook, dict(_bindings(notebook, ()))))
     seen = set()
@@ -54,9 +78,9 @@ def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:
         file = folder / "__init__.py" if package else folder.with_suffix(".py")
         if not module or not file.is_file():
             continue
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = _library_tree(file)
         bindings = dict(_bindings(tree, module if package else module[:-1]))
-        if package:  # an __init__ that only collects names adds the files of the names taken from it, and nothing itself
+        if package:  # an __init__ that only collects names adds the files of those taken from it, not itself
             wanted += (
                 [bindings[name] for name in names[:1] if name in bindings] if names else bindings.values()
             )
@@ -65,6 +89,14 @@ def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:
             reached[".".join((PACKAGE, *module))] = tree
             wanted += _uses(tree, bindings)
     return reached
+
+
+@functools.cache
+def _library_tree(file: Path) -> ast.Module:
+    """A module as this process first saw it: a notebook that stays open goes on with the code that it has
+    imported.
+    """
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def _locate(path: tuple[str, ...], library: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -97,7 +129,9 @@ def _bindings(tree: ast.AST, inside: tuple[str, ...]) -> Iterator[tuple[str, tup
 
 
 def _uses(tree: ast.AST, bindings: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Paths in the package that `tree` uses: `losses.nt_xent` where an attribute is taken, else all that the name stands for."""
+    """Paths in the package that `tree` uses: `losses.nt_xent` where an attribute is taken, else all that the
+    name stands for.
+    """
     named: Counter[str] = Counter()
     taken: Counter[str] = Counter()
     for node in ast.walk(tree):
@@ -128,7 +162,9 @@ def _parse(source: str) -> ast.Module:
 
 
 def _canonical(node: object) -> str:
-    """A syntax tree as text without docstrings and empty fields (ast.dump's own text differs between Python versions)."""
+    """A syntax tree as text without docstrings and empty fields (ast.dump's own text differs between Python
+    versions).
+    """
     if isinstance(node, list):
         return "[" + ",".join(_canonical(item) for item in node) + "]"
     if not isinstance(node, ast.AST):

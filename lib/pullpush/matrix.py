@@ -62,7 +62,9 @@ class Planned:
 
 
 def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
-    """Every run of a profile, in order. Raises ParameterError naming the file, the run and what is wrong with it."""
+    """Every run of a profile, in order. Raises ParameterError naming the file, the run and what is wrong with
+    it.
+    """
     path = records.root() / "papermill_runs" / f"{profile}.yaml"
     if not path.is_file():
         if missing_ok:
@@ -82,7 +84,7 @@ def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
             here = f"{where}, {study}, {name}"
             if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", str(name)):
                 raise ParameterError(
-                    f"{here}: a run is named with small letters, digits, '-', '_' and '.', as it becomes a folder."
+                    f"{here}: it becomes a folder, so name it with small letters, digits, '-', '_' and '.' only."
                 )
             given = {"profile": profile, **(entry.get("defaults") or {}), **(settings or {})}
             needs = given.pop("needs", None)
@@ -92,7 +94,7 @@ def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
                 parameters = schema.validate(given)
             except ParameterError as error:
                 raise ParameterError(f"{here}: {error}") from None
-            if parameters["profile"] != profile:
+            if parameters.get("profile") != profile:
                 raise ParameterError(f"{here}: profile is '{parameters['profile']}'; it must be '{profile}'.")
             planned.append(Planned(study, str(name), profile, parameters, needs))
     return planned
@@ -107,15 +109,15 @@ def pending(
 ) -> list[Planned]:
     """The runs of a profile that have no record with exactly these parameters, in order.
 
-    rerun: 'stale' adds the runs whose record was made by older code; the name of a run (or study/run) adds that
-    run. Neither file times nor code changes add any by themselves. gpu: whether the runs will find a GPU; None
-    asks torch. Runs that need one are left out where there is none, and `say` is told so.
+    rerun: 'stale' adds the runs whose record was made by older code; the name of a run (or study/run) adds
+    that run. Neither file times nor code changes add any by themselves. gpu: whether the runs will find a
+    GPU; None asks torch. Runs that need one are left out where there is none, and `say` is told so.
     """
     planned = read_profile(profile)
     names = {run.name for run in planned} | {f"{run.study}/{run.name}" for run in planned}
     if rerun not in (None, "", "stale") and rerun not in names:
         raise ParameterError(
-            f"No run '{rerun}' in profile {profile} to rerun. {nearest(str(rerun), ['stale', *sorted(names)])}"
+            f"No run '{rerun}' in profile {profile}. {nearest(str(rerun), ['stale', *sorted(names)])}"
         )
     wanted = [run for run in planned if not run.done or named(run, rerun) or (rerun == "stale" and run.stale)]
     skipped = [run for run in wanted if run.needs == "gpu" and not (gpu_present() if gpu is None else gpu)]
@@ -129,8 +131,11 @@ def named(run: Planned, rerun: str | None) -> bool:
     return rerun in (run.name, f"{run.study}/{run.name}")
 
 
-def planned(study: str, profile: str, parameters: dict[str, Any], name: str | None = None) -> Planned:
-    """A run with these validated parameters: the profile's own where it has one, else under `name` or a hash of them."""
+def planned(study: str, parameters: dict[str, Any], name: str | None = None) -> Planned:
+    """A run with these validated parameters: the profile's own where it has one, else under `name` or a hash
+    of them.
+    """
+    profile = parameters["profile"]
     for run in read_profile(profile, missing_ok=True):
         if name is None and run.study == study and run.parameters == parameters:
             return run
@@ -140,7 +145,9 @@ def planned(study: str, profile: str, parameters: dict[str, Any], name: str | No
 
 @functools.cache
 def gpu_present() -> bool:
-    """Whether torch sees a CUDA device. Only asked when a run needs one, because importing torch takes seconds."""
+    """Whether torch sees a CUDA device. Only asked when a run needs one, because importing torch takes
+    seconds.
+    """
     import torch
 
     return torch.cuda.is_available()

@@ -1,11 +1,12 @@
-"""The parameters of a study: one schema, read from the notebook cell tagged `parameters`, checked before anything starts.
+"""The parameters of a study: one schema, read from the notebook cell tagged `parameters`, checked before
+anything starts.
 
 The cell holds annotated assignments, each with a default and a comment that becomes the help text:
 
     temperature: Temperature = 0.5  # softness of NT-Xent and SupCon
 
-Annotations are plain names or subscripts of the names in `ANNOTATIONS` (papermill shows no help for anything else). The cell is
-parsed, never executed, so a wrong name or value costs no kernel start.
+Annotations are plain names or subscripts of the names in `ANNOTATIONS` (papermill shows no help for anything
+else). The cell is parsed, never executed, so a wrong name or value costs no kernel start.
 """
 
 import ast
@@ -154,6 +155,11 @@ class Schema:
             raise ParameterError(self._invalid("seeds", given.get("seeds", seeds)))
         return validated
 
+    def changed(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the validated `parameters` that are not at their default."""
+        defaults = self.validate({})
+        return {name: value for name, value in parameters.items() if value != defaults[name]}
+
     def _unknown(self, name: str) -> str:
         close = difflib.get_close_matches(name, self.names, n=1)
         hint = f"Did you mean {self[close[0]]}?" if close else f"{self.study} has: {', '.join(self.names)}."
@@ -168,7 +174,9 @@ class Schema:
         return sentence
 
     def _prepare(self, name: str, value: Any) -> Any:
-        """What a terminal or papermill hands over as text, as Python: 'none' is None, '0,1,2' a list, true is no int."""
+        """What a terminal or papermill hands over as text, as Python: 'none' is None, '0,1,2' a list, true is
+        no int.
+        """
         annotation = self[name].annotation
         optional = get_origin(annotation) is Union
         inner = (
@@ -239,7 +247,9 @@ def read_schema(path: Path) -> Schema:
 
 
 def parse_schema(study: str, source: str) -> Schema:
-    """The schema in the source of a parameters cell. Raises ParameterError where a line is not `name: annotation = default`."""
+    """The schema in the source of a parameters cell. Raises ParameterError where a line is not `name:
+    annotation = default`.
+    """
     comments = _comments(source)
     parameters = []
     for statement in ast.parse(source).body:
@@ -297,8 +307,9 @@ def _resolve(node: ast.expr, name: str) -> Any:
 def injected_names(inputs: Sequence[str]) -> list[str]:
     """Names assigned by the newest cell that papermill injected, given the sources of the executed cells.
 
-    papermill does not tell a kernel which parameters it passed, but the cell it injects is executed like any other and starts
-    with '# Parameters'. Without papermill (Jupyter, nbval) there is none and the list is empty.
+    papermill does not tell a kernel which parameters it passed, but the cell it injects is executed like any
+    other and starts with '# Parameters'. Without papermill (Jupyter, nbval) there is none and the list is
+    empty.
     """
     for source in reversed(inputs):
         if re.match(r"\s*# Parameters\s*\n", source):

@@ -1,4 +1,4 @@
-"""Records of finished runs: where they are, how they are written whole, and how they are read back as tables."""
+"""Records of finished runs: where they lie, how they are written whole, how they are read as tables."""
 
 import ctypes
 import errno
@@ -34,7 +34,9 @@ LIBRARIES = ("pullpush", "torch", "torchvision", "numpy", "scipy", "scikit-learn
 
 
 def root() -> Path:
-    """The repository: $PULLPUSH_ROOT, else the nearest folder at or above this one that holds one, else that of the package."""
+    """The repository: $PULLPUSH_ROOT, else the nearest folder at or above this one that holds one, else that
+    of the package.
+    """
     if named := os.environ.get("PULLPUSH_ROOT"):
         return Path(named).resolve()
     here = Path.cwd()
@@ -61,21 +63,27 @@ def work_folder(profile: str, study: str, run: str) -> Path:
     return root() / ".cache" / "runs" / profile / study / run
 
 
+def fingerprint(study: str) -> str:
+    """sha256 of the method of `study` as it stands today: see `pullpush.fingerprint`."""
+    path = notebook_path(study)
+    if not path.is_file():
+        raise FileNotFoundError(f"No notebook of study '{study}' in book/experiments.")
+    return _fingerprint(path, path.stat().st_mtime_ns)
+
+
 @functools.cache
-def _fingerprint(notebook: Path) -> str:
+def _fingerprint(notebook: Path, changed: int) -> str:
     return method_fingerprint(notebook, Path(__file__).parent)
 
 
-def fingerprint(study: str) -> str:
-    """sha256 of the method of `study` as it stands today: see `pullpush.fingerprint`."""
-    return _fingerprint(notebook_path(study))
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
+# Writing ----------------------------------------------------------------------------------------------------
+# --------------
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is at every moment either absent, the old one or the new one, even through a power cut."""
+    """Write a file so that it is at every moment either absent, the old one or the new one, even through a
+    power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with part.open("wb") as file:
@@ -86,7 +94,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Strict JSON, written atomically: nan is null, an infinity is the text 'inf' or '-inf'; `number` reads them back."""
+    """Strict JSON, written atomically: nan is null, an infinity is the text 'inf' or '-inf'; `number` reads
+    them back.
+    """
     text = json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
@@ -107,7 +117,7 @@ def number(value: float | str | None) -> float:
 
 
 def portable(text: str) -> str:
-    """`text` without the paths of this machine: the repository is '.', the data '$PULLPUSH_DATA', the home '~'."""
+    """`text` without this machine's paths: the repository is '.', the data '$PULLPUSH_DATA', the home '~'."""
     places = {
         str(root()): ".",
         sys.prefix: ".venv",
@@ -115,16 +125,16 @@ def portable(text: str) -> str:
         str(Path.home()): "~",
     }
     for place in sorted(filter(None, places), key=len, reverse=True):
-        if len(Path(place).parts) > 1:
-            text = re.sub(rf"(?<![\w.\-/]){re.escape(place)}(?![\w\-])", lambda _: places[place], text)  # noqa: B023
+        if Path(place).is_absolute() and len(Path(place).parts) > 1:
+            text = re.sub(rf"(?<![\w.\-/])(file://)?{re.escape(place)}(?![\w\-])", places[place], text)
     return re.sub(r"(/[\w.+\-]+)+/ipykernel_\d+/\d+\.py", "<cell>", text)
 
 
 def publish(whole: Path, target: Path) -> None:
     """Put the folder `whole` in the place of `target` in one step; what stood there is removed.
 
-    Two folders are exchanged by one system call, so no reader and no kill sees the place empty. A file system without that call,
-    or another disk, gets the files one by one, record.json last.
+    Two folders are exchanged by one system call, so no reader and no kill sees the place empty. A file system
+    without that call, or another disk, gets the files one by one, record.json last.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -156,11 +166,14 @@ def _exchange(left: Path, right: Path) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(right))
 
 
-# Provenance ---------------------------------------------------------------------------------------------------------------
+# Provenance -------------------------------------------------------------------------------------------------
+# --------------
 
 
 def source_state() -> dict[str, Any]:
-    """The commit ($PULLPUSH_COMMIT where there is no git) and whether `lib/` or `book/experiments` differ from it."""
+    """The commit ($PULLPUSH_COMMIT where there is no git) and whether `lib/` or `book/experiments` differ
+    from it.
+    """
     status = _git("status", "--porcelain", "--", "lib", "book/experiments")
     commit = os.environ.get("PULLPUSH_COMMIT") or _git("rev-parse", "HEAD")
     return {"commit": commit, "dirty": None if status is None else bool(status)}
@@ -204,7 +217,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-# Reading ------------------------------------------------------------------------------------------------------------------
+# Reading ----------------------------------------------------------------------------------------------------
+# --------------
 
 
 @dataclass(frozen=True)
@@ -295,8 +309,9 @@ def load_arrays(study: str, profile: str, run: str) -> dict[str, np.ndarray]:
 
 
 def load_records(study: str | None = None, profile: str | None = None) -> "pd.DataFrame":
-    """Every finished run as a table: one row a seed with study, run, profile, seed, stale, device, seconds, then every parameter
-    and every metric by its name. `device` is the one that computed; nan where a run does not have a column.
+    """Every finished run as a table: one row a seed with study, run, profile, seed, stale, device, seconds,
+    then every parameter and every metric by its name. `device` is the one that computed; nan where a run does
+    not have a column.
     """
     import pandas as pd
 

@@ -5,11 +5,13 @@ In a notebook, after the cell tagged `parameters`:
     from pullpush import runs
     run = runs.begin("pair_vs_triplet", globals())
     for seed in seeds:
-        result = run.seed(seed, one_seed)          # one_seed(seed) -> (metrics, arrays); a finished seed is loaded
+        result = run.seed(seed, one_seed)          # one_seed(seed) -> (metrics, arrays); a finished seed is
+        loaded
     run.finish({"embedding": run.seed_results[0].arrays["z"]}, {"train": train.digest})
 
-The same cells work under `pullpush run`, plain papermill, Jupyter and nbval. A run is known by its identity: study, method
-fingerprint and every parameter except `seeds`. Kept seeds and checkpoints of another identity are never loaded.
+The same cells work under `pullpush run`, plain papermill, Jupyter and nbval. A run is known by its identity:
+study, method fingerprint and every parameter except `seeds`. Kept seeds and checkpoints of another identity
+are never loaded.
 """
 
 import dataclasses
@@ -28,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from pullpush import records
+from pullpush.fingerprint import edited
 from pullpush.matrix import Planned, pending, planned, read_profile
 from pullpush.parameters import (
     Arm,
@@ -38,9 +41,11 @@ from pullpush.parameters import (
     ParameterError,
     Precision,
     Profile,
+    Schema,
     Temperature,
     Views,
     injected_names,
+    read_notebook,
     read_schema,
 )
 from pullpush.records import (
@@ -56,9 +61,10 @@ from pullpush.records import (
 )
 
 __all__ = [
-    "Arm", "Device", "Loss", "Mining", "Negatives", "ParameterError", "Planned", "Precision", "Profile", "Record", "Run",
-    "SeedResult", "Temperature", "Views", "begin", "fingerprint", "load_arrays", "load_records", "notebook_path", "open_record",
-    "pending", "read_profile", "root", "run_folder", "work_folder",
+    "Arm", "Device", "Loss", "Mining", "Negatives", "ParameterError", "Planned", "Precision", "Profile",
+    "Record", "Run", "SeedResult", "Temperature", "Views", "begin", "fingerprint", "load_arrays",
+    "load_records", "notebook_path", "open_record", "pending", "read_profile", "root", "run_folder",
+    "work_folder",
 ]  # fmt: skip
 
 OneSeed = Callable[[int], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]
@@ -78,26 +84,39 @@ class SeedResult:
 def begin(study: str, namespace: MutableMapping[str, Any]) -> "Run":
     """Check the parameters of a notebook, write them back coerced, and open its run.
 
-    `namespace` is the notebook's globals(). Raises ParameterError for a value out of range and for a name that papermill injected
-    although the study does not have it.
+    `namespace` is the notebook's globals(). Raises ParameterError for a value out of range and for a name
+    that papermill injected although the study does not have it.
     """
     schema = read_schema(notebook_path(study))
     schema.check_names(injected_names(_executed_cells()))
     parameters = schema.validate({name: namespace[name] for name in schema.names if name in namespace})
     namespace.update(parameters)
-    profile = parameters["profile"]
-    name = os.environ.get("PULLPUSH_RUN") or planned(study, profile, parameters).name
-    work = Path(os.environ.get("PULLPUSH_WORK") or work_folder(profile, study, name))
-    run = Run(study, name, profile, parameters, work)
-    print(run.opening())
-    return run
+    plan = planned(study, parameters, os.environ.get("PULLPUSH_RUN"))
+    work = Path(os.environ.get("PULLPUSH_WORK") or work_folder(plan.profile, study, plan.name))
+    print(f"{study}, run {plan.name}, profile {plan.profile}, seeds {_listed(parameters['seeds'])}")
+    return Run(plan, work, _command(plan, schema))
+
+
+def _command(plan: Planned, schema: Schema) -> str:
+    """How to execute a run again."""
+    if any(
+        (run.study, run.name) == (plan.study, plan.name)
+        for run in read_profile(plan.profile, missing_ok=True)
+    ):
+        return f"pullpush run {plan.study} --profile {plan.profile} --name {plan.name}"
+    words = [
+        word
+        for name, value in schema.changed(plan.parameters).items()
+        for word in ("-p", name, str(_portable(value)))
+    ]
+    return shlex.join(["pullpush", "run", plan.study, *words])
 
 
 def _executed_cells() -> list[str]:
     """Sources of the cells that this kernel has executed, oldest first; none outside IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    return list(shell.user_ns.get("In", [])) if shell else []
+    return list(shell.history_manager.input_hist_raw) if shell else []
 
 
 def _digest(content: Any) -> str:
@@ -107,18 +126,16 @@ def _digest(content: Any) -> str:
 class Run:
     """One setting, several seeds. Made by `begin`."""
 
-    def __init__(self, study: str, name: str, profile: str, parameters: dict[str, Any], work: Path) -> None:
-        self.study, self.name, self.profile, self.parameters, self.work = (
-            study,
-            name,
-            profile,
-            parameters,
-            work,
-        )
-        self.method = fingerprint(study)
+    def __init__(self, plan: Planned, work: Path, command: str) -> None:
+        self.study, self.name, self.profile = plan.study, plan.name, plan.profile
+        self.parameters, self.work, self.command = plan.parameters, work, command
+        # All of this is taken at the start: notebook and library may be worked on while a long run goes on.
+        self.method = fingerprint(self.study)
+        self.notebook = read_notebook(notebook_path(self.study))
         self.source = records.source_state()
         self.data: dict[str, str] = {}
         self._results: dict[int, SeedResult] = {}
+        self._edited = ""
 
     @property
     def seeds(self) -> list[int]:
@@ -128,20 +145,15 @@ class Run:
     def identity(self) -> str:
         """Sixteen hex digits of everything that the result of a seed depends on, the seed aside."""
         setting = {name: value for name, value in self.parameters.items() if name != "seeds"}
-        return _digest([self.study, self.method, setting, self.data])[:16]
+        return _digest(
+            [self.study, self.method, setting, self.data, edited(self.notebook, _executed_cells())]
+        )[:16]
 
     def uses(self, data: Mapping[str, str]) -> None:
-        """Make digests of the data ({"train": images.digest}) part of the identity. Call it before the first seed."""
+        """Make digests of the data ({"train": images.digest}) part of the identity. Call it before the first
+        seed.
+        """
         self.data = dict(data)
-
-    def opening(self) -> str:
-        """One line on what is about to happen."""
-        kept = [seed for seed in self.seeds if self._kept(seed).is_file()]
-        line = f"{self.study}, run {self.name}, profile {self.profile}, seeds {_listed(self.seeds)}."
-        if kept:
-            return f"{line} Seeds {_listed(kept)} are finished and will be loaded."
-        others = [path.name for path in self.work.glob("seeds/*") if path.name != self.identity]
-        return f"{line} Seeds kept by other parameters or older code are not used." if others else line
 
     def checkpoint(self, seed: int) -> Path:
         """Where training keeps its state of this seed; removed once the seed is kept."""
@@ -150,16 +162,20 @@ class Run:
         return path
 
     def seed(self, seed: int, one_seed: OneSeed) -> SeedResult:
-        """The metrics and arrays of `one_seed(seed)`, kept on disk as soon as they exist and loaded when they already do.
+        """The metrics and arrays of `one_seed(seed)`, kept on disk as soon as they exist and loaded when they
+        already do.
 
-        Metrics are numbers, nan included; their names must differ from the parameters'. Raises ValueError otherwise, or for a
-        seed that is not among the run's seeds.
+        Metrics are numbers, nan included; their names must differ from the parameters'. Raises ValueError
+        otherwise, or for a seed that is not among the run's seeds.
         """
         if seed not in self.seeds:
             raise ValueError(f"seed={seed} is not one of this run's seeds {_listed(self.seeds)}.")
         kept = self._kept(seed)
+        if not self._results:
+            self._tell_of_others(kept.parent)
         if kept.is_file():
             result = _load_seed(kept, seed)
+            print(f"seed {seed}: loaded, as it was finished before with the same parameters and code")
         else:
             clock = _Clock(self.checkpoint(seed))
             metrics, arrays = one_seed(seed)
@@ -169,6 +185,7 @@ class Run:
             records.write_atomically(kept, _dump_seed(result))
             clock.remove()
         self._results[seed] = result
+        self._edited = self._edited or edited(self.notebook, _executed_cells())
         return result
 
     @property
@@ -182,12 +199,13 @@ class Run:
         """Write arrays.npz, then record.json; the path of the record.
 
         arrays: what a results page draws, at most 300 kB compressed. data: digests of the data sets, by role.
-        Raises ValueError when a seed is missing, the arrays are too large, or the data are not those given to `uses`.
+        Raises ValueError when a seed is missing, the arrays are too large, or the data are not those given to
+        `uses`.
         """
         missing = [seed for seed in self.seeds if seed not in self._results]
         if missing:
             raise ValueError(
-                f"Seeds {_listed(missing)} have no result: call run.seed for each of {_listed(self.seeds)} first."
+                f"Seeds {_listed(missing)} have no result: call run.seed for each of {_listed(self.seeds)}."
             )
         if self.data and data is not None and dict(data) != self.data:
             raise ValueError(
@@ -205,7 +223,7 @@ class Run:
         record |= {
             "metrics": [{"seed": result.seed, **result.metrics} for result in self.seed_results],
             "data": dict(data or self.data),
-            "method": self.method,
+            "method": f"edited-{self._edited}" if self._edited else self.method,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         self.work.mkdir(parents=True, exist_ok=True)
@@ -225,18 +243,12 @@ class Run:
             **records.machine(self.parameters.get("device", "auto")),
             "versions": records.versions(),
             **self.source,
-            "command": self.command(),
+            "command": self.command,
         }
 
-    def command(self) -> str:
-        """How to run it again."""
-        plan = read_profile(self.profile, missing_ok=True)
-        if any(planned.study == self.study and planned.name == self.name for planned in plan):
-            return f"pullpush run {self.study} --profile {self.profile} --name {self.name}"
-        defaults = read_schema(notebook_path(self.study)).validate({})
-        changed = {name: value for name, value in self.parameters.items() if value != defaults[name]}
-        words = [word for name, value in changed.items() for word in ("-p", name, str(_portable(value)))]
-        return shlex.join(["pullpush", "run", self.study, *words])
+    def _tell_of_others(self, mine: Path) -> None:
+        if not mine.is_dir() and any(mine.parent.glob("*/*.npz")):
+            print("Seeds kept by this run with other parameters, data or code are not used.")
 
     def _kept(self, seed: int) -> Path:
         return self.work / "seeds" / self.identity / f"seed-{seed}.npz"
@@ -252,13 +264,16 @@ class Run:
                 float(value)
             except (TypeError, ValueError):
                 raise ValueError(
-                    f"Metric '{name}' of seed {seed} is {type(value).__name__}, not a number; arrays go in the second dictionary."
+                    f"Metric '{name}' of seed {seed} is {type(value).__name__}, not a number. "
+                    "Arrays go in the second dictionary."
                 ) from None
         return {name: float(value) for name, value in metrics.items()}
 
 
 class _Clock:
-    """Seconds spent on a seed, over all the sessions that it took: up to the last checkpoint for those that were cut off."""
+    """Seconds spent on a seed, over all the sessions that it took: up to the last checkpoint for those that
+    were cut off.
+    """
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint, self.file = checkpoint, checkpoint.with_suffix(".clock")
@@ -286,7 +301,9 @@ def _portable(value: Any) -> Any:
 
 
 def _arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """As numpy arrays (torch tensors on the CPU included). Raises ValueError for anything that needs pickling."""
+    """As numpy arrays (torch tensors on the CPU included). Raises ValueError for anything that needs
+    pickling.
+    """
     converted = {name: np.asarray(value) for name, value in arrays.items()}
     for name, array in converted.items():
         if array.dtype.hasobject:
