@@ -27,7 +27,7 @@ def embed(
 
     images: (n, c, h, w) uint8 on any device; `prepare` turns a batch of them into the model's input.
     bn: "running" normalises with the averages of training, as `model.eval()` does; "batch" with the statistics
-        of each evaluation batch, as a network left in training mode does (practicum).
+        of each evaluation batch, as a network left in training mode does.
     seed: of the order in which batches are drawn, so that they are mixed even where the data set is sorted.
     Returns float32 (n, d). Raises ValueError for another `bn`.
     """
@@ -142,7 +142,7 @@ def split_probe(
 
 def _checked(*given: ArrayLike) -> list[np.ndarray]:
     arrays: list[np.ndarray] = [np.asarray(a.cpu() if isinstance(a, Tensor) else a) for a in given]
-    for part, z, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
+    for part, z, labels in zip(("train", "test"), arrays[::2], arrays[1::2], strict=True):
         if z.ndim != 2 or labels.shape != z.shape[:1]:
             raise ValueError(
                 f"{part} features {z.shape} need shape (n, d) and {part} labels {labels.shape} shape (n,)."
