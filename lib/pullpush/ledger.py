@@ -1,0 +1,251 @@
+"""The claim ledger: every claim of book/results/claims.yaml tested against the records.
+
+A claim is a list of comparisons, written as text and judged by the interval over shared seeds (`pullpush.statistics`):
+
+    mnist-fer-triplet > mnist-none-triplet            two runs, by the claim's metric
+    mnist-none-pair > mnist-baseline:pixels_accuracy  another metric of a run
+    recall[frog] > recall[bird, cat]                  classes of the claim's run (mean over the named ones)
+    spread[8] > spread[others]                        others: the classes that the other side does not name
+    mnist-none-pair = paper ± 0.05                    our interval within a band around the paper's number
+
+Quantities of classes, one value a seed, from the arrays of a run:
+
+    recall[...]  share of the class's test images that are told right
+    spread[...]  variance of the embeddings within the class over that of all embeddings
+    kin[...]     share of the errors of these classes that stay among them, minus what evenly spread errors would give
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from pullpush import records, statistics
+from pullpush.parameters import nearest
+from pullpush.statistics import Chip, Interval, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+TEST = re.compile(r"(?P<left>.+?)\s+(?P<relation>>=|>)\s+(?P<right>.+)")
+AGREES = re.compile(r"(?P<run>\S+)\s+=\s+paper\s+±\s+(?P<band>[\d.]+)")
+SIDE = re.compile(r"(?:(?P<run>[\w.-]+):)?(?P<quantity>\w+)(?:\[(?P<members>[^\]]+)\])?")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of claims.yaml; its head explains the fields."""
+
+    id: str
+    study: str
+    profile: str
+    claim: str
+    source: str
+    protocol: str
+    compare: dict[str, str]
+    paper: str = ""
+    metric: str = "accuracy"
+    run: str | None = None
+    headline: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of a claim, judged. `ours`: a paired difference, or our score where the test is `= paper`."""
+
+    claim: Claim
+    label: str
+    test: str
+    runs: tuple[str, ...]
+    ours: Interval | None
+    by_seed: pd.Series | None
+    paper: float  # the same number from the paper; nan where it gives none
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its comparisons and its chip."""
+
+    claim: Claim
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def chip(self) -> Chip:
+        return statistics.combine([one.verdict.chip for one in self.comparisons])
+
+    @property
+    def upheld(self) -> int:
+        return sum(one.verdict.chip == "reproduced" for one in self.comparisons)
+
+    @property
+    def judged(self) -> int:
+        """Comparisons with enough seeds."""
+        return sum(one.verdict.chip in ("reproduced", "partly", "not") for one in self.comparisons)
+
+    @property
+    def average(self) -> Interval | None:
+        """The mean of the recorded comparisons within each seed that all of them have, with its interval over seeds."""
+        import pandas as pd
+
+        recorded = [one.by_seed for one in self.comparisons if one.by_seed is not None]
+        means = pd.concat(recorded, axis=1, join="inner").mean(axis=1) if recorded else ()
+        return statistics.interval(means) if len(means) else None
+
+    @property
+    def paper_average(self) -> float:
+        """The paper's mean over the same comparisons."""
+        return float(np.mean([one.paper for one in self.comparisons if one.by_seed is not None] or [math.nan]))
+
+
+def results_folder() -> Path:
+    return records.root() / "book" / "results"
+
+
+def read_claims(study: str | None = None) -> list[Claim]:
+    """The claims, of one study or of all. Raises ValueError naming the claim and what is wrong with it."""
+    path = results_folder() / "claims.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]
+    known = {field.name for field in fields(Claim)}
+    claims = []
+    for entry in content:
+        where = f"{path.name}, claim '{entry.get('id')}'"
+        for key in entry.keys() - known:
+            raise ValueError(f"{where}: unknown key '{key}'. {nearest(key, sorted(known))}")
+        try:
+            claims.append(Claim(**entry))
+        except TypeError as error:
+            raise ValueError(f"{where}: {str(error).removeprefix('Claim.__init__() ')}.") from None
+    ids = [claim.id for claim in claims]
+    if twice := {name for name in ids if ids.count(name) > 1}:
+        raise ValueError(f"{path.name}: claim '{min(twice)}' is there twice.")
+    return [claim for claim in claims if study in (None, claim.study)]
+
+
+def reported(study: str, document: str = "table") -> pd.DataFrame:
+    """The paper's own numbers, indexed by run, from book/results/<study>_reported.csv; empty where it gives none."""
+    import pandas as pd
+
+    path = results_folder() / f"{study}_reported.csv"
+    if not path.is_file():
+        return pd.DataFrame()
+    rows = pd.read_csv(path, comment="#")
+    return rows[rows["document"] == document].set_index("run").drop(columns="document")
+
+
+def judge(study: str | None = None) -> list[Judged]:
+    """Every claim, judged by the records that there are."""
+    return [Judged(claim, tuple(_compare(claim, *item) for item in claim.compare.items())) for claim in read_claims(study)]
+
+
+def _compare(claim: Claim, label: str, test: str) -> Comparison:
+    if found := AGREES.fullmatch(test):
+        run = found["run"]
+        series = _values(claim, run, None)
+        paper = _reported(claim, run)
+        ours = None if series is None else statistics.interval(series)
+        return Comparison(claim, label, test, (run,), ours, series, paper, statistics.agreement(ours, paper, float(found["band"])))
+    found = TEST.fullmatch(test)
+    if not found:
+        raise ValueError(f"Claim '{claim.id}': '{test}' is no test. Write 'a > b', 'a >= b' or 'run = paper ± 0.03'.")
+    left, right = found["left"], found["right"]
+    a, b = _values(claim, left, right), _values(claim, right, left)
+    series = None if a is None or b is None else statistics.differences(a, b)
+    if series is None or series.empty:
+        series = None
+    ours = None if series is None else statistics.interval(series)
+    runs = tuple(dict.fromkeys(run for run in (_side(claim, left)[0], _side(claim, right)[0]) if run))
+    paper = _reported(claim, left) - _reported(claim, right)
+    return Comparison(claim, label, test, runs, ours, series, paper, statistics.verdict(ours, found["relation"]))  # type: ignore[arg-type]
+
+
+def _side(claim: Claim, text: str) -> tuple[str | None, str, list[str]]:
+    """Run, quantity and classes of one side of a test; no run for the number 0."""
+    if text == "0":
+        return None, "0", []
+    found = SIDE.fullmatch(text)
+    if found and (found["run"] or found["members"]):
+        run = found["run"] or claim.run
+        if run is None:
+            raise ValueError(f"Claim '{claim.id}': '{text}' names no run; write RUN:{text}, or give the claim a run.")
+        return run, found["quantity"], [name.strip() for name in (found["members"] or "").split(",") if name.strip()]
+    if re.fullmatch(r"[\w.-]+", text):
+        return text, claim.metric, []
+    raise ValueError(f"Claim '{claim.id}': '{text}' is no side of a test. Write RUN, RUN:METRIC, QUANTITY[class, ...] or 0.")
+
+
+def _values(claim: Claim, text: str, other: str | None) -> pd.Series | None:
+    """One side of a test, by seed; None where its run has no record."""
+    import pandas as pd
+
+    run, quantity, members = _side(claim, text)
+    if run is None:  # zero, for every seed of the other side
+        against = _values(claim, other or "", None)
+        return None if against is None else against * 0.0
+    try:
+        record = records.open_record(claim.study, claim.profile, run)
+    except FileNotFoundError:
+        return None
+    rows = pd.DataFrame(record.rows())
+    if not members:
+        if quantity not in rows:
+            raise ValueError(f"Claim '{claim.id}': run '{run}' has no metric '{quantity}'. {nearest(quantity, map(str, rows.columns))}")
+        return statistics.by_seed(rows, quantity)
+    if quantity not in QUANTITIES:
+        raise ValueError(f"Claim '{claim.id}': unknown quantity '{quantity}'. {nearest(quantity, QUANTITIES)}")
+    classes = class_names(record.content["parameters"]["data"])
+    if members == ["others"]:
+        named = _side(claim, other or "")[2]
+        members = [name for name in classes if name not in named]
+    for name in members:
+        if name not in classes:
+            raise ValueError(f"Claim '{claim.id}': {name!r} is no class of {record.content['parameters']['data']}. {nearest(name, classes)}")
+    values = QUANTITIES[quantity](record.arrays(), [classes.index(name) for name in members])
+    return pd.Series(values, index=pd.Index(rows["seed"], name="seed"))
+
+
+def class_names(data: str) -> tuple[str, ...]:
+    """The classes of a named data set, in the order of their labels; nothing is downloaded."""
+    from pullpush.data import digits, torchvision_sets
+
+    return tuple(digits.CLASSES if data == "digits" else torchvision_sets.SOURCES[data].classes)
+
+
+def recall(arrays: dict[str, NDArray[Any]], classes: Sequence[int] | None = None) -> NDArray[Any]:
+    """(seeds,) mean recall of `classes`, or (seeds, k) of each class; from the confusion counts, true class in rows."""
+    confusion = arrays["confusion"].astype(float)
+    each = np.diagonal(confusion, axis1=1, axis2=2) / confusion.sum(2)
+    return each if classes is None else each[:, list(classes)].mean(1)
+
+
+def spread(arrays: dict[str, NDArray[Any]], classes: Sequence[int]) -> NDArray[Any]:
+    """(seeds,) mean over `classes` of the variance within the class over the total variance."""
+    return arrays["spread"][:, list(classes)].astype(float).mean(1)
+
+
+def kin(arrays: dict[str, NDArray[Any]], classes: Sequence[int]) -> NDArray[Any]:
+    """(seeds,) share of the errors of `classes` that stay among them, minus (m - 1) / (k - 1), what even errors would give."""
+    confusion, chosen = arrays["confusion"].astype(float), list(classes)
+    wrong = confusion * (1 - np.eye(confusion.shape[1]))
+    share = wrong[:, chosen][:, :, chosen].sum((1, 2)) / wrong[:, chosen].sum((1, 2))
+    return share - (len(chosen) - 1) / (confusion.shape[1] - 1)
+
+
+QUANTITIES: dict[str, Callable[[dict[str, NDArray[Any]], Sequence[int]], NDArray[Any]]] = {"recall": recall, "spread": spread, "kin": kin}
+
+
+def _reported(claim: Claim, text: str) -> float:
+    """The paper's number of one side; nan where it gives none."""
+    run, quantity, members = _side(claim, text)
+    table = reported(claim.study)
+    if run is None or members or quantity not in table:
+        return math.nan
+    return float(table[quantity].to_dict().get(run, math.nan))

@@ -1,0 +1,330 @@
+"""The ledger, tables, cards and blocks, on small repositories of made-up records: none, some, or all of them."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pullpush import ledger, records, results
+from pullpush.parameters import read_schema
+
+ROOT = Path(__file__).parents[1]
+STUDY = "pair_vs_triplet"
+CIFAR = ledger.class_names("cifar10")
+PAPER = yaml.safe_load((ROOT / "papermill_runs" / "paper.yaml").read_text())["studies"][STUDY]
+
+# Runs of the kind that a laptop profile holds: one reference a loss, and runs that leave it in one setting.
+LAPTOP = {
+    "defaults": {"seeds": [0, 1, 2, 3, 4], "limit": 10_000, "data": "mnist"},
+    "runs": {
+        "mnist-simclr-triplet": {"loss": "triplet"},
+        "mnist-simclr-pair": {"loss": "pair", "learning_rate": 0.05},
+        "mnist-noflip-triplet": {"loss": "triplet", "flip": False},
+        "mnist-noflip-pair": {"loss": "pair", "learning_rate": 0.05, "flip": False},
+        "mnist-matched-triplet": {"loss": "triplet", "arm": "matched"},
+        "mnist-matched-pair": {"loss": "pair", "arm": "matched", "learning_rate": 0.1, "margin": 0.5},
+        "mnist-simclr-margin": {"loss": "margin"},
+        "mnist-hard-triplet": {"loss": "triplet", "mining": "hard"},
+        "mnist-tune-pair": {"loss": "pair", "arm": "matched", "learning_rate": 0.5, "seeds": [0]},
+    },
+}
+
+
+class Repository:
+    """A repository with its plans and notebooks, and as many records as a test writes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("experiments", "results"):
+            shutil.copytree(ROOT / "book" / name, root / "book" / name, ignore=shutil.ignore_patterns(".*"))
+        (root / "papermill_runs").mkdir()
+        for profile, runs in (("paper", PAPER), ("laptop", LAPTOP)):
+            plan = {"profile": profile, "studies": {STUDY: runs}}
+            (root / "papermill_runs" / f"{profile}.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+
+    def record(self, profile: str, run: str, accuracy=None, *, seeds=None, arrays=None, method=None) -> None:
+        """One record. accuracy: one a seed; by default near the paper's number."""
+        plan = {"paper": PAPER, "laptop": LAPTOP}[profile]
+        given = {"profile": profile, **plan["defaults"], **plan["runs"][run]}
+        given.pop("needs", None)
+        parameters = read_schema(records.notebook_path(STUDY)).validate(given)
+        seeds = parameters["seeds"] if seeds is None else seeds
+        random = np.random.default_rng(sum(map(ord, run)))
+        if accuracy is None:
+            table = ledger.reported(STUDY)["accuracy"].to_dict()
+            accuracy = table.get(run, 0.6) + random.normal(0, 0.004, len(seeds))
+        pixels = {f"pixels_{name}": 0.9 for name in ("accuracy", "top3", "knn30")} if "baseline" in run else {}
+        metrics = [
+            {"seed": seed, "accuracy": float(a), "top3": min(1.0, float(a) + 0.1), "knn30": float(a) - 0.01, "accuracy_std": 0.01}
+            | {f"{name}_running": float(a) + 0.005 for name in ("accuracy", "top3", "knn30")}
+            | {"train_test": float(a) + 0.01, **pixels}
+            | ({} if pixels else {"final_loss": 0.01})
+            for seed, a in zip(seeds, accuracy, strict=True)
+        ]  # fmt: skip
+        folder = self.root / "papermill_runs" / profile / STUDY / run
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "schema": 1, "study": STUDY, "run": run, "profile": profile, "parameters": parameters, "seconds": [60.0] * len(seeds),
+            "device": "cpu", "device_name": "a processor", "threads": 1, "versions": {"torch": "2.0"}, "commit": "0" * 40, "dirty": False,
+            "command": f"pullpush run {STUDY} --profile {profile} --name {run}", "metrics": metrics, "data": {"train": "0", "test": "1"},
+            "method": method or records.fingerprint(STUDY), "finished": "2026-01-01T00:00:00+00:00",
+        }  # fmt: skip
+        (folder / "record.json").write_text(json.dumps(content))
+        np.savez_compressed(folder / "arrays.npz", **(arrays or self.arrays(accuracy, random)))
+
+    @staticmethod
+    def arrays(accuracy, random) -> dict[str, np.ndarray]:
+        """Confusion counts with this accuracy on average; vehicles and frogs easy, errors of animals among animals."""
+        k, n = 10, len(accuracy)
+        easy = np.isin(np.arange(k), [CIFAR.index(name) for name in ("airplane", "automobile", "frog", "ship", "truck")])
+        vehicle = np.isin(np.arange(k), [CIFAR.index(name) for name in ("airplane", "automobile", "ship", "truck")])
+        confusion = np.zeros((n, k, k), int)
+        for seed, a in enumerate(accuracy):
+            for c in range(k):
+                right = np.clip(a + (0.04 if easy[c] else -0.04) + random.normal(0, 0.005), 0, 1)
+                weight = np.where(vehicle == vehicle[c], 3.0, 1.0) * (np.arange(k) != c)
+                confusion[seed, c] = np.round(1000 * (1 - right) * weight / weight.sum())
+                confusion[seed, c, c] = round(1000 * right)
+        spread = 0.5 + random.normal(0, 0.01, (n, k))
+        spread[:, 8] += 0.2
+        return {
+            "labels": np.arange(1000, dtype=np.uint8) % k, "z": random.random((1000, 32)).astype(np.float16),
+            "centre": random.random((k, 32)), "confusion": confusion, "spread": spread,
+        }  # fmt: skip
+
+    def fill(self, profile: str = "paper") -> None:
+        for run in {"paper": PAPER, "laptop": LAPTOP}[profile]["runs"]:
+            self.record(profile, run)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Repository:
+    monkeypatch.setenv("PULLPUSH_ROOT", str(tmp_path))
+    return Repository(tmp_path)
+
+
+def judged(claim: str) -> ledger.Judged:
+    return next(one for one in ledger.judge(STUDY) if one.claim.id == claim)
+
+
+# --- the files of the claims ---
+
+
+def test_every_claim_compares_runs_that_are_planned():
+    for claim in ledger.read_claims():
+        plan = yaml.safe_load((ROOT / "papermill_runs" / f"{claim.profile}.yaml").read_text())["studies"][claim.study]["runs"]
+        for comparison in judged(claim.id).comparisons:
+            assert comparison.runs, comparison.test
+            assert set(comparison.runs) <= set(plan), comparison.test
+
+
+def test_the_reported_table_holds_the_twelve_scenarios():
+    table = ledger.reported(STUDY)
+    assert set(table.index) == {run for run in PAPER["runs"] if "baseline" not in run}
+    assert table[["accuracy", "top3", "knn30"]].stack().between(0, 1).all()
+    assert {run: epochs for run, epochs in table["epochs"].items()} == {run: PAPER["runs"][run]["epochs"] for run in table.index}
+
+
+def test_the_claims_agree_with_the_table_that_they_are_read_from():
+    """Each comparison of two runs points the way of the source's own numbers, '>=' only where the gap is below one point."""
+    for one in ledger.judge(STUDY):
+        for part in one.comparisons:
+            if np.isfinite(part.paper) and " = paper " not in part.test:
+                assert part.paper > 0
+                if one.claim.id.startswith("order-"):
+                    assert (part.paper < 0.01) == (">=" in part.test), part.test
+
+
+# --- claims, judged ---
+
+
+def test_without_records_every_claim_is_not_run_yet(repository):
+    assert set(results.claims(STUDY)["chip"]) == {"not run yet"}
+    assert judged("triplet-over-pair").average is None
+
+
+def test_with_all_records_near_the_paper_its_claims_are_reproduced(repository):
+    repository.fill()
+    chips = results.claims(STUDY).set_index("id")["chip"].to_dict()
+    expected = {"triplet-over-pair", "stronger-views-help-triplets", "order-mnist-pair", "easiest-classes", "animals-confused"}
+    assert {name: chips[name] for name in expected} == dict.fromkeys(expected, "reproduced")
+    assert chips["twelve-accuracies"] == "reproduced"
+
+
+def test_one_missing_run_leaves_a_claim_open(repository):
+    repository.fill()
+    shutil.rmtree(repository.root / "papermill_runs" / "paper" / STUDY / "mnist-fer-pair")
+    one = judged("triplet-over-pair")
+    assert (one.chip, one.upheld, one.judged) == ("not run yet", 5, 5)
+    assert "5 of 6 comparisons so far" in results.headline_sentence(one)
+
+
+def test_three_seeds_are_too_few_for_a_claim(repository):
+    repository.fill()
+    repository.record("paper", "mnist-fer-pair", [0.7, 0.7, 0.7], seeds=[0, 1, 2])
+    assert judged("triplet-over-pair").chip == "n too small"
+
+
+def test_a_claim_that_fails_once_is_partly_reproduced(repository):
+    repository.fill()
+    repository.record("paper", "mnist-none-triplet", [0.5] * 5)
+    one = judged("triplet-over-pair")
+    assert (one.chip, one.upheld) == ("partly", 5)
+    assert one.comparisons[0].verdict.word == "lower"
+
+
+def test_the_average_is_taken_within_each_seed(repository):
+    """Two comparisons whose noise cancels within a seed: the mean has no spread although each part has."""
+    noise = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
+    repository.record("paper", "mnist-none-pair", [0.5] * 5)
+    repository.record("paper", "mnist-none-triplet", 0.6 + noise)
+    repository.record("paper", "mnist-fer-pair", [0.5] * 5)
+    repository.record("paper", "mnist-fer-triplet", 0.8 - noise)
+    average = judged("triplet-over-pair").average
+    assert average.values == pytest.approx([0.2] * 5)
+    assert (average.low, average.high) == pytest.approx((0.2, 0.2))
+
+
+def test_class_quantities_by_hand():
+    confusion = np.array([[[8, 1, 1], [2, 6, 2], [0, 5, 5]]])
+    arrays = {"confusion": confusion, "spread": np.array([[0.2, 0.4, 0.9]])}
+    assert ledger.recall(arrays) == pytest.approx(np.array([[0.8, 0.6, 0.5]]))
+    assert ledger.recall(arrays, [0, 2]) == pytest.approx([0.65])
+    assert ledger.spread(arrays, [1, 2]) == pytest.approx([0.65])
+    # errors of classes 1 and 2: four and five, of which two and five stay; evenly spread, one in two would
+    assert ledger.kin(arrays, [1, 2]) == pytest.approx([7 / 9 - 1 / 2])
+
+
+def test_errors_spread_evenly_have_no_kin():
+    even = np.full((1, 10, 10), 3) + 50 * np.eye(10, dtype=int)
+    assert ledger.kin({"confusion": even}, [2, 3, 4, 5, 6, 7]) == pytest.approx([0])
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ("a < b", "is no test"),
+        ("mnist-none-triplet > recall[frog]", "names no run"),
+        ("mnist-none-triplet > mnist-none-pair:recall[frog]", "'frog' is no class of mnist"),
+        ("mnist-none-triplet > mnist-none-pair:acuracy", "Did you mean 'accuracy'"),
+        ("mnist-none-triplet:recal[1] > mnist-none-pair", "Did you mean 'recall'"),
+    ],
+)
+def test_a_test_that_cannot_be_read_says_so(repository, test, message):
+    repository.record("paper", "mnist-none-pair")
+    repository.record("paper", "mnist-none-triplet")
+    entry = {"id": "x", "study": STUDY, "profile": "paper", "claim": "c", "source": "s", "protocol": "p", "compare": {"one": test}}
+    (repository.root / "book" / "results" / "claims.yaml").write_text(yaml.safe_dump({"claims": [entry]}))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ledger.judge()
+
+
+def test_a_misspelled_key_of_a_claim_is_named(repository):
+    (repository.root / "book" / "results" / "claims.yaml").write_text("claims: [{id: x, protocoll: p}]")
+    with pytest.raises(ValueError, match=r"claim 'x'.*'protocoll'.*Did you mean 'protocol'"):
+        ledger.read_claims()
+
+
+# --- tables ---
+
+
+def test_the_table_lists_planned_runs_whether_recorded_or_not(repository):
+    repository.record("paper", "mnist-none-triplet", [0.80, 0.81, 0.82, 0.83, 0.84])
+    repository.record("paper", "mnist-none-pair", method="older")
+    table = results.table(results.arms(STUDY, "paper"), ["accuracy", "top3"]).set_index("run")
+    assert list(table.index) == list(PAPER["runs"])
+    row = table.loc["mnist-none-triplet"]
+    assert row["accuracy"] == pytest.approx(0.82)
+    assert row["accuracy_low"] < 0.82 < row["accuracy_high"]
+    assert (row["n"], row["accuracy_paper"], row["note"]) == (5, 0.814, "")
+    assert row["link"] == f"../runs/paper/{STUDY}/mnist-none-triplet.html"
+    assert (table.loc["mnist-none-pair", "note"], table.loc["mnist-fer-pair", "note"]) == ("older code", "not run yet")
+    assert table.loc["mnist-fer-pair", "n"] == 0
+
+
+def test_baselines_are_read_by_prefix(repository):
+    repository.record("paper", "mnist-baseline")
+    arms = [arm for arm in results.arms(STUDY, "paper") if arm.run == "mnist-baseline"]
+    assert results.table(arms, ["accuracy"], prefix="pixels_")["accuracy"].tolist() == pytest.approx([0.9])
+
+
+def test_ablations_pair_runs_that_differ_in_one_setting(repository):
+    repository.record("laptop", "mnist-simclr-triplet", [0.90, 0.91, 0.92, 0.93, 0.94])
+    repository.record("laptop", "mnist-noflip-triplet", [0.92, 0.93, 0.94, 0.95, 0.96])
+    frame = results.ablations(STUDY, "laptop", tuned=("learning_rate", "epochs", "margin", "temperature"))
+    pairs = {(row.setting, row.base, row.run) for row in frame.itertuples()}
+    assert pairs == {
+        ("flip", "mnist-simclr-triplet", "mnist-noflip-triplet"),
+        ("flip", "mnist-simclr-pair", "mnist-noflip-pair"),
+        ("loss", "mnist-simclr-triplet", "mnist-simclr-pair"),
+        ("loss", "mnist-simclr-triplet", "mnist-simclr-margin"),
+        ("loss", "mnist-noflip-triplet", "mnist-noflip-pair"),
+        ("loss", "mnist-matched-triplet", "mnist-matched-pair"),
+        ("arm", "mnist-simclr-triplet", "mnist-matched-triplet"),
+        ("arm", "mnist-simclr-pair", "mnist-matched-pair"),
+        ("mining", "mnist-simclr-triplet", "mnist-hard-triplet"),
+    }
+    row = frame[frame["setting"] == "flip"].iloc[0]
+    assert row["difference"] == pytest.approx(0.02)
+    assert (row["chip"], row["base_value"], row["value"]) == ("reproduced", "on", "off")
+    assert set(frame[frame["run"] != "mnist-noflip-triplet"]["chip"]) == {"not run yet"}
+    matched = frame[(frame["setting"] == "loss") & (frame["run"] == "mnist-matched-pair")].iloc[0]
+    assert matched["shared"] == {"data": "mnist", "arm": "matched", "limit": 10_000}
+    assert matched["also"] == "learning rate 0.15 → 0.1, margin None → 0.5"
+
+
+# --- cards and blocks ---
+
+
+@pytest.mark.parametrize("filled", ["none", "some", "all"])
+def test_cards_and_tables_of_verdicts_read_at_every_stage(repository, filled):
+    if filled == "some":
+        repository.record("paper", "mnist-none-pair")
+        repository.record("paper", "mnist-none-triplet")
+    elif filled == "all":
+        repository.fill()
+    card, verdicts = results.card(STUDY).data, results.verdicts(ledger.judge(STUDY)).data
+    expected = {"none": "not run yet", "some": "1 of 6 comparisons so far", "all": "the mean of the 6 comparisons, n = 5 seeds"}[filled]
+    assert expected in card
+    assert "nan" not in re.sub(r"<[^>]*>", "", card + verdicts)
+    assert ("runs/paper" in verdicts) == (filled != "none")
+
+
+def test_write_fills_blocks_and_says_what_changed(repository):
+    readme = repository.root / "README.md"
+    readme.write_text("Before\n\n<!-- pullpush:pair_vs_triplet -->\nold\n<!-- /pullpush -->\n\nAfter <!-- pullpush:records --><!-- /pullpush -->\n")
+    assert results.write(check=True) == [readme]
+    assert "old" in readme.read_text()
+    assert results.write() == [readme]
+    assert results.write(check=True) == []
+    text = readme.read_text()
+    assert text.startswith("Before\n\n<!-- pullpush:pair_vs_triplet -->\n| data")
+    assert text.count("not run yet") == 6 * 4 + 1
+    assert "No laptop or paper run is recorded yet." in text
+    repository.fill()
+    assert results.write() == [readme]
+    text = readme.read_text()
+    assert f"](papermill_runs/paper/{STUDY}/mnist-none-pair/run.ipynb)" in text
+    assert "paper: 14 runs with 70 seeds on cpu" in text
+    assert "<!-- /pullpush -->\n\nAfter" in text
+
+
+def test_blocks_of_the_stage_are_left_alone_and_others_are_mistakes(repository):
+    page = repository.root / "book" / "page.md"
+    page.write_text("<!-- pullpush:status -->\nkept\n<!-- /pullpush:status -->\n")
+    assert results.write() == []
+    page.write_text("<!-- pullpush:pair_vs_triplets -->\n<!-- /pullpush -->\n")
+    with pytest.raises(ValueError, match=r"book/page\.md.*Did you mean 'pair_vs_triplet'"):
+        results.write()
+
+
+def test_blocks_on_the_site_link_to_pages_of_the_site(repository):
+    repository.fill()
+    blocks = results.page_blocks()
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in blocks)
+    assert f"](/runs/paper/{STUDY}/mnist-none-pair.ipynb)" in blocks["pair-vs-triplet"]
+    assert blocks["verdict-pair-vs-triplet"].startswith('<span class="pp-chip pp-reproduced">reproduced</span> Ours: +')
