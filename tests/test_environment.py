@@ -130,7 +130,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"parameters", "fingerprint"},
     "matrix": {"parameters", "records"},
     "execution": {"parameters", "records", "matrix"},
-    "runs": {"parameters", "records", "matrix"},
+    "runs": {"parameters", "fingerprint", "records", "matrix"},
 }
 METHOD_PARTS = {"losses", "models", "samplers", "views", "graph"}  # stay out of what is not named above, too
 TENSORS_ONLY = {"views", "samplers"}
