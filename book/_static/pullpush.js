@@ -55,6 +55,7 @@
     merged.margin = { l: 8, r: 8, t: 8, b: 8, ...layout.margin };
     merged.showlegend = false; // ours can be reached with the keyboard
     merged.hovermode = layout.hovermode ?? "closest";
+    if (!layout.scene && matchMedia("(pointer: coarse)").matches) merged.dragmode = false; // a finger scrolls the page
     for (const name of spec.data.some((trace) => trace.type?.endsWith("3d")) ? [] : ["xaxis", "yaxis"])
       merged[name] = { automargin: true, ...axis, ...layout[name] };
     if (layout.scene) {

@@ -46,7 +46,7 @@ _PLOTLY_MARKERS = {
 _PLOTLY_MARKERS_3D = ("circle", "diamond", "square", "cross", "x", "circle-open", "diamond-open", "square-open")
 
 STILL_BYTES = 20_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
-SPRITE_BYTES = 90_000  # what the images in the hovers of one figure may weigh together
+SPRITE_BYTES = 40_000  # what the images in the hovers of one figure may weigh together
 PLAIN_CSV_BYTES = 16_000  # longer tables are offered as .csv.gz
 
 
@@ -62,7 +62,7 @@ class Theme:
 
 
 LIGHT = Theme("light", paper="#ffffff", ink="#222832", muted="#48566b", grid="#dde1e6")
-DARK = Theme("dark", paper="#14181e", ink="#ced6dd", muted="#9ca4af", grid="#333b47")
+DARK = Theme("dark", paper="#121212", ink="#ced6dd", muted="#9ca4af", grid="#363d47")
 THEMES = (LIGHT, DARK)
 
 
@@ -122,6 +122,7 @@ def show(
     run: HasProvenance | None = None,
     interactive: Any = None,
     aspect: float | None = None,
+    shrink: bool = False,
 ) -> None:
     """Display a figure in all its forms.
 
@@ -134,17 +135,17 @@ def show(
     interactive  a plotly Figure, or a dict {"data", "layout", "frames"}; frames get a native slider, whose label is
                  layout.meta["slider"]; layout.meta["sprite"] (see `sprite`) shows images on hover, by customdata
     aspect       width / height of the interactive form; the still's own by default
+    shrink       the still may become as narrow as a phone; otherwise it scrolls there, so that its lettering stays legible
 
     Raises ValueError where alt or caption is empty, or the name is not made of a-z, 0-9 and hyphens.
     """
     from IPython.display import HTML, display
 
-    display(HTML(render(name, still=still, alt=alt, caption=caption, data=data, run=run, interactive=interactive, aspect=aspect)))
+    display(HTML(render(name, still, alt, caption, data, run, interactive, aspect, shrink)))
 
 
 def render(
     name: str,
-    *,
     still: Callable[[Theme], Figure],
     alt: str,
     caption: str,
@@ -152,17 +153,18 @@ def render(
     run: HasProvenance | None = None,
     interactive: Any = None,
     aspect: float | None = None,
+    shrink: bool = False,
 ) -> str:
     """The HTML that `show` displays."""
     _require(name, alt, caption)
-    images, ratio = [], 1.0
+    images, ratio, width = [], 1.0, 0
     for theme in THEMES:
         uri, width, height = _still(still, theme)
         ratio = width / height
         # Without the site's style sheet (Jupyter, GitHub) only the light still is seen; the sheet swaps them by theme.
         hidden = ' style="display:none"' if theme is DARK else ' style="max-width:100%;height:auto"'
         images.append(
-            f'<img class="pp-still pp-{theme.name}" src="{uri}" width="{width}" height="{height}"'
+            f'<img class="pp-still pp-{theme.name} dark-light" src="{uri}" width="{width}" height="{height}"'
             f' alt="{html.escape(alt)}"{hidden}>'
         )
     live = ""
@@ -172,7 +174,9 @@ def render(
             f'<div class="pp-live" data-label="{html.escape(alt)}" data-aspect="{aspect or ratio:.3f}" hidden></div>'
             f'<script type="application/json" class="pp-spec">{spec}</script>'
         )
-    return _element(name, live + "".join(images), caption, data, run)
+    box = "pp-stills pp-shrink" if shrink else "pp-stills"
+    stills = f'<div class="{box}" style="--pp-width:{width}px">{"".join(images)}</div>'
+    return _element(name, live + stills, caption, data, run)
 
 
 def _require(name: str, alt: str, caption: str) -> None:
@@ -193,18 +197,21 @@ def _element(name: str, body: str, caption: str, data: DataFrame, run: HasProven
 def _made(name: str, data: DataFrame, run: HasProvenance | None) -> str:
     """The fold under a figure: where it comes from, how to redo it, and its numbers."""
     facts = dict(run.provenance()) if run is not None else {}
+    if facts.pop("dirty", False):
+        facts["commit"] = f"{facts.get('commit')}, with uncommitted changes"
+    if isinstance(facts.get("seconds"), list):
+        facts["seconds"] = round(sum(facts["seconds"]), 1)
     rows = []
     for key, value in facts.items():
+        if value in (None, "", [], {}, 0.0):
+            continue
         if isinstance(value, Mapping):
             text = ", ".join(f"{inner} = {item}" for inner, item in value.items())
-        elif isinstance(value, (list, tuple)):
-            text = ", ".join(map(str, value))
-        elif isinstance(value, float):
-            text = f"{value:.1f}"
         else:
-            text = str(value)
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
         cell = html.escape(text, quote=False)
-        rows.append(f"<dt>{html.escape(key)}</dt><dd>{f'<code>{cell}</code>' if key in ('command', 'parameters') else cell}</dd>")
+        cell = f"<code>{cell}</code>" if key in ("command", "parameters") else cell
+        rows.append(f"<dt>{html.escape(key).replace('_', ' ')}</dt><dd>{cell}</dd>")
     uri, file = _csv(name, data)
     rows.append(f'<dt>numbers</dt><dd><a download="{file}" href="{uri}">{file}</a>, {len(data)} rows</dd>')
     return f'<details class="pp-made"><summary>How this was made</summary><dl>{"".join(rows)}</dl></details>'
@@ -271,9 +278,11 @@ def _encode(figure: Figure) -> str:
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     drawing = _slim(stream.getvalue().decode()).encode()
     if len(drawing) > STILL_BYTES or b"<image" in drawing:
+        # A drawing has few colours: a palette without loss is smaller than lossy WebP and keeps letters crisp.
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=160)
-        pixels = _webp(Image.open(stream).convert("RGB"), STILL_BYTES)
+        figure.savefig(stream, format="png", dpi=150)
+        image = Image.open(stream).convert("RGB")
+        pixels = _webp(image.quantize(64, dither=Image.Dither.NONE).convert("RGB"), STILL_BYTES, otherwise=image)
         if len(pixels) < len(drawing):
             return "data:image/webp;base64," + base64.b64encode(pixels).decode()
     return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode()
@@ -290,11 +299,11 @@ def _slim(svg: str) -> str:
     return re.sub(r"<[^>]+>", lambda tag: re.sub(r"(?<![\w#.])(-?\d+\.\d\d)\d+", r"\1", tag[0]), svg)
 
 
-def _webp(image: Any, budget: int) -> bytes:
-    """A PIL image as WebP: lossless if that fits the budget, else the highest quality that does, else smaller."""
+def _webp(image: Any, budget: int, otherwise: Any = None) -> bytes:
+    """A PIL image as WebP: lossless if that fits the budget, else `otherwise` at the highest quality that does, else smaller."""
     stream = io.BytesIO()
     image.save(stream, "webp", lossless=True, method=4)
-    scale = 1.0
+    scale, image = 1.0, otherwise or image
     while len(stream.getvalue()) > budget and scale > 0.3:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         smaller = image if scale == 1.0 else image.resize(size)
@@ -383,14 +392,13 @@ def image_grid(
     caption: str,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
     data: DataFrame | None = None,
     run: HasProvenance | None = None,
 ) -> None:
     """Images side by side.
 
     images  (rows, columns, c, h, w), or (n, c, h, w), which wraps after ten; uint8 or in [0, 1]
-    rows    a label left of each row; columns: one above each column; labels: one under each image, row by row
+    rows    a label left of each row      columns: one above each column
     data    the numbers; by default the mean and standard deviation of every image
     """
     import pandas as pd
@@ -405,7 +413,7 @@ def image_grid(
     else:
         count = array.shape[0] * array.shape[1]
     tall, wide = array.shape[:2]
-    for what, given, wanted in (("rows", rows, tall), ("columns", columns, wide), ("labels", labels, count)):
+    for what, given, wanted in (("rows", rows, tall), ("columns", columns, wide)):
         if given is not None and len(given) != wanted:
             raise ValueError(f"{what} has {len(given)} entries for {wanted}; image grid {name!r} is {tall} x {wide}.")
     pictures = _pictures(array.reshape(tall * wide, *array.shape[2:]))
@@ -416,28 +424,32 @@ def image_grid(
             "mean": pixels.mean(1), "std": pixels.std(1),
         })  # fmt: skip
 
-    def still(theme: Theme) -> Figure:
-        cell = 6.6 / max(wide, 5)
-        height, width = pictures.shape[1:3]
-        foot = 0.2 if labels is not None else 0.06
-        figure, ax = canvas(cell * wide + (1.1 if rows is not None else 0.1), (cell * height / width + foot) * tall + 0.3)
-        ax.set_axis_off()
-        step_y = height + foot / cell * width
-        for i in range(count):
-            y, x = divmod(i, wide)
-            left, top = x * width * 1.06, y * step_y
-            ax.imshow(pictures[i], extent=(left, left + width, top + height, top), interpolation="none")
-            if labels is not None:
-                ax.text(left + width / 2, top + height * 1.03, labels[i], ha="center", va="top", fontsize=8)
-        for y, text in enumerate(rows or ()):
-            ax.text(-width * 0.12, y * step_y + height / 2, text, ha="right", va="center", fontsize=9)
-        for x, text in enumerate(columns or ()):
-            ax.text(x * width * 1.06 + width / 2, -height * 0.06, text, ha="center", va="bottom", fontsize=9)
-        ax.set_xlim(0, wide * width * 1.06)
-        ax.set_ylim(tall * step_y, 0)
-        return figure
+    _require(name, alt, caption)
+    from IPython.display import HTML, display
 
-    show(name, still=still, alt=alt, caption=caption, data=data, run=run)
+    # One picture for both themes, a pixel a pixel: the gaps are transparent, the lettering is the page's own.
+    height, width = pictures.shape[1:3]
+    gap = max(1, round(width * 0.06))
+    sheet = np.zeros((tall * (height + gap) - gap, wide * (width + gap) - gap, 4), np.uint8)
+    for i in range(count):
+        top, left = i // wide * (height + gap), i % wide * (width + gap)
+        sheet[top : top + height, left : left + width, :3] = pictures[i]
+        sheet[top : top + height, left : left + width, 3] = 255
+    from PIL import Image
+
+    uri = "data:image/webp;base64," + base64.b64encode(_webp(Image.fromarray(sheet), STILL_BYTES)).decode()
+
+    def line(kind: str, texts: Sequence[str]) -> str:
+        return f'<div class="pp-{kind}" aria-hidden="true">{"".join(f"<span>{html.escape(text)}</span>" for text in texts)}</div>'
+
+    shown = min(96 * width / 28, 640 / wide) * wide  # CSS pixels: ten fill the page, a few do not become giants
+    body = (
+        f'<div class="pp-grid" style="--columns:{wide};--rows:{tall};--shown:{shown:.0f}px">'
+        f"{line('columns', columns) if columns is not None else ''}{line('rows', rows) if rows is not None else ''}"
+        f'<img class="pp-pixels dark-light" src="{uri}" width="{sheet.shape[1]}" height="{sheet.shape[0]}" alt="{html.escape(alt)}"'
+        f' style="image-rendering:pixelated;width:100%;max-width:{shown:.0f}px;height:auto"></div>'
+    )
+    display(HTML(_element(name, body, caption, data, run)))
 
 
 def curves(
@@ -579,14 +591,17 @@ def _points(
     if axes is None:
         layout |= {"xaxis": {"visible": False}, "yaxis": {"visible": False, "scaleanchor": "x"}}
     else:
-        layout["scene"] = {f"{a}axis": {"title": {"text": text}} for a, text in zip("xyz", axes, strict=True)}
+        layout["scene"] = {"aspectmode": "cube", "camera": {"eye": {"x": 1.35, "y": 1.35, "z": 0.9}}} | {
+            f"{a}axis": {"title": {"text": text}} for a, text in zip("xyz", axes, strict=True)
+        }
     frame_list = [{"name": stop, "data": traces(stop)} for stop in names] if len(names) > 1 else []
 
     def still(theme: Theme) -> Figure:
         figure, ax = canvas(7.0, 4.6, subplot_kw={"projection": "3d"} if dimensions == 3 else None)
+        shade = {"depthshade": False} if dimensions == 3 else {}  # one colour a class, as the legend has it
         for k in present:
             xy = scaled[start][classes_of == k].T
-            ax.scatter(*xy, s=16, c=CLASS_COLOURS[k % 10], marker=CLASS_MARKERS[k % 10], linewidths=0, label=classes[k])
+            ax.scatter(*xy, s=16, c=CLASS_COLOURS[k % 10], marker=CLASS_MARKERS[k % 10], linewidths=0, label=classes[k], **shade)
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
         if dimensions == 2:
             ax.set_aspect("equal")
@@ -607,7 +622,7 @@ def _points(
             table[f"{letter} at {slider} {stop}" if frame_list else letter] = np.round(xy[:, j], digits)
     show(
         name, still=still, alt=alt, caption=caption, data=table, run=run,
-        interactive={"data": first, "layout": layout, "frames": frame_list}, aspect=1.35,
+        interactive={"data": first, "layout": layout, "frames": frame_list}, aspect=1.3,
     )  # fmt: skip
 
 
@@ -659,6 +674,7 @@ def matrix(
             red, green, blue, _ = shade(norm(value))
             dark_cell = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
             text = "" if not np.isfinite(value) else f"{value:{fmt}}"
+            text = text if text.strip("-0.%") else text and "0"  # a plain 0 leaves the eye to the others
             ax.text(j, i, text, ha="center", va="center", fontsize=8, color="#ffffff" if dark_cell else "#111111")
         return figure
 

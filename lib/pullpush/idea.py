@@ -8,7 +8,7 @@ import numpy as np
 from pullpush.figures import CLASS_COLOURS, PULL, PUSH
 
 GROUPS, MEMBERS, STEPS = 5, 9, 240
-SHOWN = (0, 3, 4, 5, 8)  # class colours of the groups
+SHOWN = (2, 3, 5, 7, 9)  # class colours of the groups: none that reads as pull or push
 RADIUS = 100
 
 
@@ -16,7 +16,8 @@ def trajectories(seed: int = 4) -> np.ndarray:
     """Places of GROUPS * MEMBERS points on the unit sphere, (STEPS + 1, n, 3), row i belonging to group i // MEMBERS.
 
     Each step goes down the gradient of mean |x_i - x_j|^2 over pairs of one group plus mean exp(-2 |x_i - x_j|^2) over pairs of
-    two groups: Wang & Isola's alignment and uniformity (arXiv:2005.10242), before the logarithm.
+    two groups: Wang & Isola's alignment and uniformity (arXiv:2005.10242), before the logarithm. A much shorter push between all
+    points keeps those of a group from hiding each other.
     """
     rng = np.random.default_rng(seed)
     n = GROUPS * MEMBERS
@@ -31,7 +32,8 @@ def trajectories(seed: int = 4) -> np.ndarray:
         weight = np.exp(-2 * (apart**2).sum(-1, keepdims=True))
         pull = (same[..., None] * apart).sum(1) / same.sum(1, keepdims=True)
         push = (other[..., None] * weight * apart).sum(1) / other.sum(1, keepdims=True)
-        x = x - 0.02 * pull + 0.35 * push
+        elbow = (np.exp(-40 * (apart**2).sum(-1, keepdims=True)) * apart).sum(1)
+        x = x - 0.02 * pull + 0.35 * push + 0.04 * elbow
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
         path.append(x)
     return np.stack(path)
@@ -55,7 +57,7 @@ def html(seed: int = 4) -> str:
     return (
         f'<div class="pp-idea"><figure>{_sphere(first, _forces(path[0]) + _dots(path[:1]))}'
         '<figcaption><span class="pp-pull">Pull</span> what belongs together, <span class="pp-push">push</span> what does not</figcaption>'
-        f"</figure><figure>{_sphere(second, _dots(path))}<figcaption>until groups appear that nobody named</figcaption></figure></div>"
+        f"</figure><figure>{_sphere(second, _dots(path))}<figcaption>until each group has a place of its own</figcaption></figure></div>"
     )
 
 
