@@ -1,4 +1,4 @@
-"""Random views of a batch of images, drawn per sample, on the batch's device. Taught in the chapter of study 1.
+"""Random views of a batch of images, drawn per sample, on the batch's device. Taught in study 1.
 
 Three families, those of the practicum, built by name with `make`:
 
@@ -9,11 +9,11 @@ Three families, those of the practicum, built by name with `make`:
 
 The definitions are torchvision's on PIL images, down to the arithmetic: values are whole levels 0..255 after
 every operation, resizing uses PIL's 22-bit weights, hue goes through PIL's 8-bit HSV. Given the same
-parameters the result is PIL's own, pixel for pixel, with two exceptions of one level: a blurred value on the
-edge between two levels, and resizing that shrinks the height more than the width, where Pillow from 13 on
-takes the vertical pass first (never the case when square images keep their size). What differs from
-torchvision is how parameters are drawn: one row a sample, from an explicit generator, and the order of the
-four colour operations once a batch.
+parameters the result is PIL's own, pixel for pixel, except that a blurred value between two levels may fall
+on either. (Where a resize shrinks the height more than the width, Pillow from 13 on takes the vertical pass
+first and may differ by one level at that step; square images that keep their size never meet this.) What
+differs from torchvision is how parameters are drawn: one row a sample, from an explicit generator, and the
+order of the four colour operations once a batch.
 
 A view is used in one step, `view(images, generator)`, or in two, `view.apply(images, view.draw(...))`, when
 the parameters themselves are of interest. Neither waits for the device: no value is read back to the host.
@@ -24,7 +24,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,29 +35,30 @@ Parameters = dict[str, Tensor]
 WEIGHT_BITS = 22  # PIL resizes 8-bit images with integer weights of this many fractional bits
 ROTATION_BITS = 16  # and rotates them with coordinates of this many
 CROP_TRIES = 10  # torchvision redraws an impossible crop this often before it takes the centre
+CPU_BLOCK = 2**18  # values of a batch that are worked on together on a CPU: 1 MB
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the colour operations
 
 
 @dataclass(frozen=True)
 class View:
-    """One family of random views with its settings; `size` is the side of the result, by default that of the input."""
+    """One family of random views with its settings.
+
+    size: side of the result in pixels, by default the input's (which then must be square). Families set
+    their own options, implement `draw` and `_render`, and are listed in `FAMILIES`.
+    """
 
     size: int | None = None
+    _growth: ClassVar[int] = 1  # how many times larger than image and view the intermediate results are
 
     def __post_init__(self) -> None:
-        _check(
-            self.size is None or self.size >= 1,
-            "size",
-            self.size,
-            "a side in pixels from 1, or None to keep it",
-        )
+        _check(self.size is None or self.size >= 1, "size", self.size, "a side from 1, or None to keep it")
 
     def draw(
         self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str
     ) -> Parameters:
         """Parameters for n images of height x width, one row a sample, on `device`.
 
-        They are drawn on the generator's own device, so that one CPU generator gives the same views on every device.
+        They are drawn on the generator's own device: a CPU generator gives the same views on every device.
         """
         raise NotImplementedError
 
@@ -67,6 +68,23 @@ class View:
         images: (n, c, h, w) with c 1 or 3, uint8 or float in [0, 1] (rounded to the nearest of 256 levels).
         Returns (n, c, size, size), float32 in [0, 1]. Raises ValueError for any other shape or type.
         """
+        _check_images(images)
+        n, c, height, width = images.shape
+        if self.size is None and height != width:
+            raise ValueError(f"Images of {height}x{width} are not square. Give the side of views as `size`.")
+        side = self.size or height
+        result = torch.empty((n, c, side, side), device=images.device)
+        # In blocks on a CPU: what stays in the cache and in the allocator's hands is several times faster.
+        values = self._growth * c * max(height * width, side * side)
+        block = max(1, n if images.is_cuda else CPU_BLOCK // values)
+        for start in range(0, n, block):
+            rows = slice(start, start + block)
+            chosen = {name: value[rows] for name, value in parameters.items()}
+            torch.div(self._render(_levels(images[rows]), chosen, side), 255, out=result[rows])
+        return result
+
+    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
+        """Views of x (n, c, h, w), int32 levels: (n, c, side, side), int32 or float32 levels."""
         raise NotImplementedError
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -75,25 +93,18 @@ class View:
         n, _, height, width = images.shape
         return self.apply(images, self.draw(n, height, width, generator, images.device))
 
-    def side(self, images: Tensor) -> int:
-        """Side of the views of `images`."""
-        height, width = images.shape[-2:]
-        if self.size is None and height != width:
-            raise ValueError(f"Images of {height}x{width} are not square. Give the side of views as `size`.")
-        return self.size or height
-
 
 @dataclass(frozen=True)
 class Same(View):
-    """`none`: the image itself; resized (bilinear, antialiased) only where `size` asks for it. Draws nothing."""
+    """`none`: the image itself, resized (bilinear, antialiased) only where `size` asks for it."""
 
     def draw(
         self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str
     ) -> Parameters:
         return {}
 
-    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        return _resize(_levels(images), self.side(images)).div(255)
+    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
+        return _resize(x, side)
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,7 @@ class PadRotateScale(View):
 
     degrees: float = 15.0
     padding: int = 18
+    _growth: ClassVar[int] = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,15 +128,14 @@ class PadRotateScale(View):
         self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device | str
     ) -> Parameters:
         angle = _uniform((n,), -self.degrees, self.degrees, generator).float()
-        return {"angle": angle.to(device)}
+        return _placed({"angle": angle}, generator, device)
 
-    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        side = self.side(images)
-        height, width = images.shape[-2:]
+    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
+        height, width = x.shape[-2:]
         if height != width:
             raise ValueError(f"pad_rotate_scale needs square images, not {height}x{width}. Crop them first.")
-        canvas = functional.pad(_resize(_levels(images), 2 * side), (self.padding,) * 4)
-        return _resize(_rotate_and_cut(canvas, parameters["angle"], int(2.25 * side)), side).div(255)
+        canvas = functional.pad(_resize(x, 2 * side), (self.padding,) * 4)
+        return _resize(_rotate_and_cut(canvas, parameters["angle"], int(2.25 * side)), side)
 
 
 @dataclass(frozen=True)
@@ -159,8 +170,8 @@ class SimCLR(View):
         for name, highest in (("scale", 1.0), ("ratio", math.inf), ("sigma", math.inf)):
             low, high = getattr(self, name)
             _check(0 < low <= high <= highest, name, (low, high), f"0 < low <= high <= {highest:g}")
-        _check(min(self.jitter) >= 0, "jitter", self.jitter, "four strengths from 0")
-        _check(self.jitter[HUE] <= 0.5, "jitter", self.jitter, "at most 0.5 for hue, the last strength")
+        possible = len(self.jitter) == 4 and min(self.jitter) >= 0 and self.jitter[HUE] <= 0.5
+        _check(possible, "jitter", self.jitter, "four strengths from 0, the last one (hue) up to 0.5")
         _check(self.kernel >= 1 and self.kernel % 2 == 1, "kernel", self.kernel, "an odd number of pixels")
 
     def draw(
@@ -179,15 +190,13 @@ class SimCLR(View):
             parameters[name] = _uniform((n,), max(0.0, 1 - strength), 1 + strength, generator).float()
         parameters["hue"] = _uniform((n,), -self.jitter[HUE], self.jitter[HUE], generator).float()
         parameters["sigma"] = _uniform((n,), *self.sigma, generator).float()
-        # Going up to a GPU need not wait; coming down it must, or the values would be read too early.
-        up = generator.device.type == "cpu"
-        parameters = {name: value.to(device, non_blocking=up) for name, value in parameters.items()}
+        parameters = _placed(parameters, generator, device)
         # The host walks through the operations, so it must know their order without asking the device.
         parameters["order"] = torch.randperm(4, generator=_on_host(generator)).expand(n, 4)
         return parameters
 
     def _draw_crop(self, n: int, height: int, width: int, generator: torch.Generator) -> Parameters:
-        """Boxes as RandomResizedCrop: the first possible one of ten tries, else the largest central one in `ratio`."""
+        """Boxes of RandomResizedCrop: the first possible of ten tries, else the largest central one."""
         tries = (n, CROP_TRIES)
         area = height * width * _uniform(tries, *self.scale, generator)
         ratio = _uniform(tries, math.log(self.ratio[0]), math.log(self.ratio[1]), generator).exp()
@@ -211,23 +220,20 @@ class SimCLR(View):
             "width": crop_width,
         }
 
-    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        side = self.side(images)
-        x = _levels(images)
+    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
         height, width = x.shape[-2:]
-        x = _resample_columns(
-            x, *_taps(parameters["left"], parameters["width"], width, side, parameters["flip"])
-        )
-        x = _resample_rows(x, *_taps(parameters["top"], parameters["height"], height, side))
+        left, top = parameters["left"], parameters["top"]
+        x = _resample_columns(x, *_taps(left, parameters["width"], width, side, parameters["flip"]))
+        x = _resample_rows(x, *_taps(top, parameters["height"], height, side))
         x = self._jitter(x.float(), parameters)
         if self.grayscale > 0 and x.shape[1] == 3:
-            x = torch.where(_column(parameters["grayscale"]), _luma(x), x)
+            x.lerp_(_luma(x), _column(parameters["grayscale"].float()))
         if self.blur > 0:
             x = _blur(x, parameters["sigma"], parameters["blur"], self.kernel)
-        return x.div_(255)
+        return x
 
     def _jitter(self, x: Tensor, parameters: Parameters) -> Tensor:
-        """The colour operations in the batch's order; a factor of 1 leaves the samples alone that are not jittered."""
+        """The colour operations in the batch's order; samples without jitter get factors of 1."""
         on = parameters["jitter"]
         for operation in parameters["order"][:1].flatten().tolist():
             if self.jitter_probability == 0 or self.jitter[operation] == 0:
@@ -239,7 +245,7 @@ class SimCLR(View):
             elif operation == SATURATION and x.shape[1] == 3:
                 x = _blend(x, _luma(x), _column(parameters["saturation"].where(on, 1)))
             elif operation == HUE and x.shape[1] == 3:
-                x = torch.where(_column(on), _shift_hue(x, parameters["hue"]), x)
+                x.lerp_(_shift_hue(x, parameters["hue"]), _column(on.float()))
         return x
 
 
@@ -247,7 +253,7 @@ FAMILIES: dict[str, type[View]] = {"none": Same, "pad_rotate_scale": PadRotateSc
 
 
 def make(name: str, size: int | None = None, **options: Any) -> View:
-    """The view family `name` (none, pad_rotate_scale, simclr) with views of `size` pixels; options are its fields.
+    """The family `name` (none, pad_rotate_scale, simclr) with views of `size` pixels; options are its fields.
 
     make("simclr", flip=0.0, blur=0.0)(images, torch.Generator().manual_seed(0))
 
@@ -260,24 +266,24 @@ def make(name: str, size: int | None = None, **options: Any) -> View:
     for option in options:
         if option not in allowed:
             listed = f"Allowed: {', '.join(allowed)}." if allowed else "They have none besides size."
-            raise ValueError(
-                f"Unknown option {option!r} of views {name!r}.{_nearest(option, allowed)} {listed}"
-            )
+            near = _nearest(option, allowed)
+            raise ValueError(f"Unknown option {option!r} of views {name!r}.{near} {listed}")
     return family(size=size, **options)
 
 
 def freeze(view: View, images: Tensor, generator: torch.Generator, chunk: int = 1000) -> Tensor:
     """One view of each image, drawn once and stored: the practicum's positives.
 
-    images: (n, c, h, w) as `View.apply` takes them. Returns (n, c, size, size) uint8 on the same device; nothing is
-    lost, as views are whole levels. Works `chunk` images at a time to bound memory; each chunk has its own order of
-    colour operations, so another chunk size gives other views. Raises ValueError if chunk is below 1.
+    images: (n, c, h, w) as `View.apply` takes them. Returns (n, c, size, size) uint8 on the same device;
+    nothing is lost, as views are whole levels. Works `chunk` images at a time to bound memory; each chunk has
+    its own order of colour operations, so another chunk size gives other views. ValueError if chunk < 1.
     """
     _check(chunk >= 1, "chunk", chunk, "a whole number from 1")
-    starts = range(0, len(images), chunk)
-    return torch.cat(
-        [(view(images[i : i + chunk], generator) * 255).round_().to(torch.uint8) for i in starts]
-    )
+    parts = []
+    for start in range(0, len(images), chunk):
+        fresh = view(images[start : start + chunk], generator)
+        parts.append(fresh.mul_(255).round_().to(torch.uint8))
+    return torch.cat(parts)
 
 
 def normalize(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
@@ -292,14 +298,11 @@ def _check(holds: bool, name: str, value: object, allowed: str) -> None:
 
 
 def _check_images(images: Tensor) -> None:
-    if images.dim() != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"Images of shape {tuple(images.shape)} are not (n, 1 or 3, height, width). Reshape them."
-        )
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise ValueError(
-            f"Images of type {images.dtype} are neither uint8 nor float in [0, 1]. Convert them."
-        )
+    shape, dtype = tuple(images.shape), images.dtype
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        raise ValueError(f"Images of shape {shape} are not (n, 1 or 3, height, width). Reshape them.")
+    if dtype != torch.uint8 and not dtype.is_floating_point:
+        raise ValueError(f"Images of type {dtype} are neither uint8 nor float in [0, 1]. Convert them.")
 
 
 def _nearest(name: str, names: Any) -> str:
@@ -309,13 +312,18 @@ def _nearest(name: str, names: Any) -> str:
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
     """Float64, so that a draw times a whole number never rounds up to it."""
-    return low + (high - low) * torch.rand(
-        shape, generator=generator, device=generator.device, dtype=torch.float64
-    )
+    share = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+    return low + (high - low) * share
+
+
+def _placed(parameters: Parameters, generator: torch.Generator, device: torch.device | str) -> Parameters:
+    """Parameters on `device`. Going up to a GPU need not wait; coming down must, or is read too early."""
+    up = generator.device.type == "cpu"
+    return {name: value.to(device, non_blocking=up) for name, value in parameters.items()}
 
 
 def _on_host(generator: torch.Generator) -> torch.Generator:
-    """The generator, or for one on a GPU a CPU generator fixed by its seed and the numbers it has drawn so far."""
+    """The generator, or for one on a GPU a CPU generator fixed by its seed and how far it has been used."""
     if generator.device.type == "cpu":
         return generator
     return torch.Generator().manual_seed((generator.initial_seed() + generator.get_offset()) % 2**63)
@@ -328,18 +336,17 @@ def _column(values: Tensor) -> Tensor:
 
 def _levels(images: Tensor) -> Tensor:
     """Images as whole levels 0..255, int32."""
-    _check_images(images)
     return (images if images.dtype == torch.uint8 else images.mul(255).round()).int()
 
 
 def _taps(
     start: Tensor, length: Tensor, limit: int, size: int, flip: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which input positions make up each output position, and how much: PIL's antialiased bilinear filter on one axis.
+    """Which input positions make up each output position, and how much: PIL's bilinear filter on one axis.
 
     The window [start, start + length) of an axis of `limit` pixels is resized to `size`; `flip` mirrors it.
-    start, length, flip: (n,). Returns positions (n, size, taps) int64 and weights of the same shape, int32, in units
-    of 2**-22. PIL: w(d) = max(0, 1 - |d| / support) with support = max(1, length / size), normalised to sum 1.
+    start, length, flip: (n,). Returns positions (taps, n, size) int64 and weights of the same shape, int32,
+    in units of 2**-22: w(d) = max(0, 1 - |d| / support), support = max(1, length / size), scaled to sum 1.
     """
     position = torch.arange(size, device=start.device, dtype=torch.float64).expand(len(start), size)
     if flip is not None:
@@ -347,34 +354,33 @@ def _taps(
     scale = length.double()[:, None] / size
     support = scale.clamp(min=1)
     centre = (position + 0.5) * scale
-    taps = torch.arange(math.ceil(2 * max(1, limit / size)), device=start.device)
-    inside = (centre - support + 0.5).floor()[:, :, None] + taps
-    weight = (1 - (inside + 0.5 - centre[:, :, None]).abs() / support[:, :, None]).clamp(min=0)
-    weight = weight * ((inside >= 0) & (inside < length[:, None, None]))
-    weight = weight / weight.sum(2, keepdim=True)
-    index = (inside.long() + start[:, None, None]).clamp(0, limit - 1)
+    taps = torch.arange(math.ceil(2 * max(1, limit / size)), device=start.device)[:, None, None]
+    inside = (centre - support + 0.5).floor() + taps
+    weight = (1 - (inside + 0.5 - centre).abs() / support).clamp(min=0)
+    weight = weight * ((inside >= 0) & (inside < length[:, None]))
+    weight = weight / weight.sum(0)
+    index = (inside.long() + start[:, None]).clamp(0, limit - 1)
     return index, (weight * 2**WEIGHT_BITS + 0.5).int()
 
 
-def _resample_columns(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """(n, c, h, w) -> (n, c, h, size): levels summed with `_taps` weights along each row, rounded to levels."""
+def _resample_columns(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, c, h, size): sums along each row with the weights of `_taps`, rounded to levels."""
     n, c, h, _ = x.shape
-    total = torch.full((n, c, h, index.shape[1]), 2 ** (WEIGHT_BITS - 1), dtype=torch.int32, device=x.device)
-    for tap in range(index.shape[2]):
-        taken = x.gather(3, index[:, None, None, :, tap].expand(total.shape))
-        total.addcmul_(taken, weight[:, None, None, :, tap])
+    total = x.new_full((n, c, h, indices.shape[2]), 2 ** (WEIGHT_BITS - 1))
+    for index, weight in zip(indices, weights, strict=True):
+        taken = x.gather(3, index[:, None, None].expand(total.shape))
+        total.addcmul_(taken, weight[:, None, None])
     return total.bitwise_right_shift_(WEIGHT_BITS)
 
 
-def _resample_rows(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+def _resample_rows(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     """(n, c, h, w) -> (n, c, size, w): the same along each column, taking whole rows at a time."""
     n, c, h, w = x.shape
-    total = torch.full((n, c, index.shape[1], w), 2 ** (WEIGHT_BITS - 1), dtype=torch.int32, device=x.device)
+    total = x.new_full((n, c, indices.shape[2], w), 2 ** (WEIGHT_BITS - 1))
     planes = torch.arange(n * c, device=x.device).view(n, c, 1) * h
-    for tap in range(index.shape[2]):
-        rows = (planes + index[:, None, :, tap]).flatten()
-        taken = x.reshape(n * c * h, w).index_select(0, rows).view(total.shape)
-        total.addcmul_(taken, weight[:, None, :, tap, None])
+    for index, weight in zip(indices, weights, strict=True):
+        taken = x.reshape(-1, w).index_select(0, (planes + index[:, None]).flatten())
+        total.addcmul_(taken.view(total.shape), weight[:, None, :, None])
     return total.bitwise_right_shift_(WEIGHT_BITS)
 
 
@@ -392,33 +398,28 @@ def _resize(x: Tensor, size: int) -> Tensor:
 def _rotate_and_cut(canvas: Tensor, angle: Tensor, cut: int) -> Tensor:
     """The central cut x cut pixels of a square canvas (n, c, p, p) turned by `angle` degrees; black outside.
 
-    PIL's nearest-pixel rotation: the source of output pixel (x, y) is centre + R(-angle) ((x, y) + 1/2 - centre), in
-    16-bit fixed point. torchvision rounds the corner of the cut to the even pixel.
+    PIL's nearest-pixel rotation: the source of output pixel (x, y) is centre + R(-angle) ((x, y) + 1/2 -
+    centre), in 16-bit fixed point. Where p - cut is odd, torchvision puts the cut's corner on an even pixel.
     """
     n, c, p, _ = canvas.shape
-    corner = round((p - cut) / 2) if p >= cut else -((cut - p) // 2)
-    one = 2**ROTATION_BITS
-    centre = p / 2
-    turn = torch.deg2rad(-angle.double())
-    cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
+    kept = min(cut, p)
+    corner, margin = round((p - kept) / 2), cut - kept
+    centre, turn = p / 2, torch.deg2rad(-angle.double())[:, None, None]
+    cos, sin = turn.cos(), turn.sin()
 
     def fixed(value: Tensor) -> Tensor:
-        return (value * one + 0.5).floor().long()
+        return (value * 2**ROTATION_BITS + 0.5).floor().int()
 
-    step = torch.arange(corner, corner + cut, device=canvas.device)
-    x, y = step[None, None, :], step[None, :, None]
-    first_x = fixed(centre - cos * centre - sin * centre + cos * 0.5 + sin * 0.5)
-    first_y = fixed(centre + sin * centre - cos * centre - sin * 0.5 + cos * 0.5)
-    source_x = (first_x + fixed(cos) * x + fixed(sin) * y) >> ROTATION_BITS
-    source_y = (first_y + fixed(-sin) * x + fixed(cos) * y) >> ROTATION_BITS
-    seen = (x >= 0) & (x < p) & (y >= 0) & (y < p)  # a cut larger than the canvas is black around it
-    seen = seen & (source_x >= 0) & (source_x < p) & (source_y >= 0) & (source_y < p)
-    index = (
-        (source_y.clamp(0, p - 1) * p + source_x.clamp(0, p - 1))
-        .view(n, 1, cut * cut)
-        .expand(n, c, cut * cut)
-    )
-    return canvas.flatten(2).gather(2, index).view(n, c, cut, cut).mul_(seen[:, None])
+    first_x = fixed(centre - (cos + sin) * centre + (cos + sin) * 0.5)
+    first_y = fixed(centre - (cos - sin) * centre + (cos - sin) * 0.5)
+    along = torch.arange(corner, corner + kept, dtype=torch.int32, device=canvas.device)
+    down = along[:, None]
+    x = (first_x + fixed(cos) * along + fixed(sin) * down).bitwise_right_shift_(ROTATION_BITS)
+    y = (first_y + fixed(-sin) * along + fixed(cos) * down).bitwise_right_shift_(ROTATION_BITS)
+    bordered = functional.pad(canvas, (1, 1, 1, 1))  # positions outside end on this black frame
+    index = y.clamp_(-1, p).add_(1).mul_(p + 2).add_(x.clamp_(-1, p).add_(1))
+    taken = bordered.flatten(2).gather(2, index.long().view(n, 1, -1).expand(n, c, -1)).view(n, c, kept, kept)
+    return functional.pad(taken, (margin // 2, (margin + 1) // 2) * 2)
 
 
 def _blend(x: Tensor, base: Tensor, factor: Tensor) -> Tensor:
@@ -427,7 +428,7 @@ def _blend(x: Tensor, base: Tensor, factor: Tensor) -> Tensor:
 
 
 def _luma(x: Tensor) -> Tensor:
-    """(n, 3, h, w) -> (n, 1, h, w): PIL's ITU-R 601-2 grey in 16-bit fixed point, exact in float32 (below 2**24)."""
+    """(n, 3, h, w) -> (n, 1, h, w): PIL's grey, ITU-R 601-2 in 16-bit fixed point (below 2**24: exact)."""
     red, green, blue = x[:, 0:1], x[:, 1:2], x[:, 2:3]
     grey = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
     return grey.add_(2**15).mul_(2**-16).floor_()
@@ -436,16 +437,18 @@ def _luma(x: Tensor) -> Tensor:
 def _mean_luma(x: Tensor) -> Tensor:
     """(n, 1, 1, 1): the mean grey of each image as a whole level."""
     grey = _luma(x) if x.shape[1] == 3 else x
-    return grey.mean((1, 2, 3), keepdim=True, dtype=torch.float64).add_(0.5).floor_().float()
+    total = grey.sum((1, 2, 3), keepdim=True, dtype=torch.float64).long()
+    pixels = grey.shape[2] * grey.shape[3]
+    return ((2 * total + pixels) // (2 * pixels)).float()  # in whole numbers: halves round up on every device
 
 
 def _shift_hue(x: Tensor, hue: Tensor) -> Tensor:
     """(n, 3, h, w) with its hue turned by `hue` (n,) of a circle, through PIL's 8-bit HSV.
 
-    Hue in sixths of a circle: 1 + (g - r) / chroma where blue is the smallest channel, 3 + (b - g) / chroma where
-    red is, 5 or -1 + (r - b) / chroma where green is. Hue and saturation become bytes, the shift is a byte that
-    wraps around, and back: channel = value (1 - saturation w), with w a trapezium in hue. The operations and their
-    rounding are chosen so that every colour gives PIL's bytes (a test runs through all of them).
+    Hue in sixths of a circle: 1 + (g - r) / chroma where blue is the smallest channel, 3 + (b - g) / chroma
+    where red is, 5 or -1 + (r - b) / chroma where green is. Hue and saturation become bytes, the shift is a
+    byte that wraps around, and back: channel = value (1 - saturation w), with w a trapezium in hue. Formulas
+    and rounding are chosen so that every colour gives PIL's bytes (a test runs through all of them).
     """
     # Tensors, because by a Python number CUDA does not divide: it multiplies by the rounded reciprocal.
     six, square = torch.full((), 6.0, device=x.device), torch.full((), 255.0**2, device=x.device)
@@ -455,13 +458,17 @@ def _shift_hue(x: Tensor, hue: Tensor) -> Tensor:
     chroma = value - low
     saturation = (chroma / value.clamp(min=1)).mul_(255).floor_()
 
-    blue_low, red_low = blue == low, red == low
-    ahead = torch.where(blue_low, green - red, torch.where(red_low, blue - green, red - blue))
-    offset = torch.where(blue_low, 1.0, torch.where(red_low, 3.0, torch.where(red < blue, 5.0, -1.0)))
+    # Choices between whole numbers as 0/1 arithmetic: on a CPU masks and `where` take ten times as long.
+    not_red = (red - low).clamp_(max=1)  # 0 where red is the smallest
+    not_blue = (blue - low).clamp_(max=1)
+    ahead = (blue - green).lerp_(red - blue, not_red)
+    ahead = (green - red).lerp_(ahead, not_blue)
+    offset = (blue - red).clamp_(0, 1).mul_(6).sub_(4)  # -1 or 5, less 3
+    offset.mul_(not_red).add_(2).mul_(not_blue).add_(1)
     angle = ahead.div_(chroma.clamp_(min=1)).add_(offset).div_(six)
-    angle = angle.add_(angle < 0).mul_(255).to(torch.uint8)
+    angle.sub_(angle.floor())
     shift = (hue.double() * 255).trunc().remainder(256).to(torch.uint8)
-    angle = angle.add_(shift[:, None, None])  # wraps at 256
+    angle = angle.mul_(255).to(torch.uint8).add_(shift[:, None, None])  # bytes: truncates, and wraps at 256
     sixths = angle.float().mul_(6)  # a whole circle is 6 * 255
 
     # round(value (255**2 - saturation w) / 255**2), exact in float32: all are whole numbers below 2**24.
@@ -478,8 +485,9 @@ def _blur(x: Tensor, sigma: Tensor, on: Tensor, kernel: int) -> Tensor:
     """Gaussian blur of the samples that are `on`, edges mirrored, rounded to levels."""
     half = kernel // 2
     if x.shape[-1] <= half:
+        widest = 2 * x.shape[-1] - 1
         raise ValueError(
-            f"kernel={kernel} exceeds {2 * x.shape[-1] - 1}, the widest for views of {x.shape[-1]} pixels."
+            f"kernel={kernel} is too wide for views of {x.shape[-1]} pixels. Give up to {widest}."
         )
     distance = torch.arange(-half, half + 1, device=x.device, dtype=torch.float32)
     weight = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)
