@@ -48,11 +48,11 @@ book: env ## run every notebook at quick size, then render the site
 runs: env ## the runs of a profile that have no record yet: PROFILE=laptop|paper [RERUN=stale|RUN] [JOBS=2]
 	$(SNAKEMAKE) profile=$(PROFILE) $(if $(RERUN),rerun=$(RERUN))
 
-# Lint first: it takes seconds, and the last lines are pytest's summary. A notebook's cells stay on one worker.
-test: lint ## ruff, mypy, the tests, and every notebook at quick size
+# A notebook's cells stay on one worker (loadfile); the last line is pytest's summary.
+test: env ## the tests, ruff and mypy among them, and every notebook at quick size
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax tests book
 
-lint: env ## ruff and mypy
+lint: env ## ruff and mypy alone
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 
