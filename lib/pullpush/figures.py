@@ -81,7 +81,7 @@ METHODS = {
     "triplet": Method("triplet", "#449b7f", "^", "-"),
     "margin": Method("Hadsell", "#9f7e0b", "s", "-."),
     "nt_xent": Method("NT-Xent", "#7860f4", "D", "-"),
-    "sup_con": Method("SupCon", "#b081e4", "P", "--"),
+    "sup_con": Method("SupCon", "#ab7ae2", "P", "--"),
     "pixels": Method("raw pixels", "#6f7681", "X", ":"),
     "untrained": Method("untrained", "#8a8f98", "v", ":"),
 }
@@ -332,19 +332,18 @@ def _compact(value: Any) -> Any:
     """Plain JSON with floats at 3 decimals (at least 4 significant digits below 1); missing numbers become null."""
     if isinstance(value, Mapping):
         return {str(key): _compact(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _compact(value.tolist())
-    if isinstance(value, (list, tuple)) or hasattr(value, "tolist") and getattr(value, "ndim", 0):
-        return [_compact(item) for item in (value if isinstance(value, (list, tuple)) else value.tolist())]
+    if hasattr(value, "tolist"):  # arrays and scalars of numpy, pandas, torch
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_compact(item) for item in value]
     if isinstance(value, (bool, str)) or value is None:
         return value
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        if not np.isfinite(number):
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        if not np.isfinite(value):
             return None
-        rounded = round(number, 3) if abs(number) >= 1 else float(f"{number:.4g}")
+        rounded = round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
         return int(rounded) if rounded == int(rounded) else rounded
     return str(value)
 
@@ -652,14 +651,14 @@ def matrix(
 
     def still(theme: Theme) -> Figure:
         from matplotlib import colormaps
-        from matplotlib.colors import LinearSegmentedColormap, Normalize
+        from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 
-        largest = float(np.nanmax(np.abs(array)))
         if diverging:  # through the page's own background at zero, so that zero looks like nothing
-            shade = LinearSegmentedColormap.from_list("pullpush", [PUSH, theme.paper, PULL])
+            shade: Colormap = LinearSegmentedColormap.from_list("pullpush", [PUSH, theme.paper, PULL])
+            largest = float(np.nanmax(np.abs(array)))
             norm = Normalize(-largest, largest)
         else:
-            shade, norm = colormaps["cividis"], Normalize(float(np.nanmin(array)), largest)
+            shade, norm = colormaps["cividis"], Normalize(float(np.nanmin(array)), float(np.nanmax(array)))
         cell = min(0.62, 5.6 / len(columns))
         figure, ax = canvas(min(7.0, cell * len(columns) + 1.6), min(cell, 0.5) * len(rows) + 1.2)
         ax.imshow(array, cmap=shade, norm=norm, aspect="auto", interpolation="none")
@@ -671,16 +670,21 @@ def matrix(
         ax.tick_params(length=0)
         ax.set(xlabel=x_label, ylabel=y_label)
         for (i, j), value in np.ndenumerate(array):
-            red, green, blue, _ = shade(norm(value))
-            dark_cell = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
+            dark_cell = _luminance(shade(norm(value))[:3]) < 0.179  # where white and black contrast equally
             text = "" if not np.isfinite(value) else f"{value:{fmt}}"
             text = text if text.strip("-0.%") else text and "0"  # a plain 0 leaves the eye to the others
-            ax.text(j, i, text, ha="center", va="center", fontsize=8, color="#ffffff" if dark_cell else "#111111")
+            ax.text(j, i, text, ha="center", va="center", fontsize=8, color="#ffffff" if dark_cell else "#000000")
         return figure
 
     table = pd.DataFrame(array, columns=list(columns))
     table.insert(0, y_label or "row", list(rows))
     show(name, still=still, alt=alt, caption=caption, data=table, run=run)
+
+
+def _luminance(rgb: Sequence[float]) -> float:
+    """Relative luminance of an sRGB colour in [0, 1], as WCAG defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def paired(
@@ -754,7 +758,7 @@ def table(
     _require(name, caption, caption)
     parts = {score: [f"{score}{end}" for end in ("", "_low", "_high", "_paper") if f"{score}{end}" in data] for score in scores}
     taken = {column for columns in parts.values() for column in columns} | {"n", link}
-    labels = [column for column in data if column not in taken] if labels is None else list(labels)
+    labels = [str(column) for column in data if column not in taken] if labels is None else list(labels)
     _columns(data, [*scores, *labels] + [column for column in (group, link) if column], f"table {name!r}")
     head = dict(headings or {})
     title = lambda column: html.escape(head.get(column, column.replace("_", " ")))  # noqa: E731

@@ -25,6 +25,9 @@ RESULTS_FORM = "2"  # raise it when execution of a results notebook changes in a
 BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "sphinx-design", "myst-nb", "plotly", "sphinx-mathjax-offline")
 
 
+KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
+
+
 class StageError(RuntimeError):
     """The book cannot be built as it stands; the message says what to do."""
 
@@ -173,10 +176,18 @@ def _execute(root: Path, source: Path, target: Path) -> None:
     print(f"Executing {source.relative_to(root)}")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".sha256").unlink(missing_ok=True)
-    try:
-        papermill.execute_notebook(source, target, cwd=root, kernel_name="python3", progress_bar=False)
-    except papermill.PapermillExecutionError as error:
-        raise StageError(f"{source.relative_to(root)} failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from None
+    for attempt in range(KERNEL_STARTS):
+        try:
+            papermill.execute_notebook(
+                source, target, cwd=root, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=ERROR"]
+            )
+            return
+        except papermill.PapermillExecutionError as error:
+            where = f"{source.relative_to(root)} failed in cell {error.exec_count}"
+            raise StageError(f"{where}: {error.ename}: {error.evalue}") from None
+        except RuntimeError as error:  # the kernel lost the race for a port
+            if attempt + 1 == KERNEL_STARTS:
+                raise StageError(f"No kernel for {source.relative_to(root)}: {error}. Try again.") from error
 
 
 # ----------------------------------------------------------------------------------------------------------------- text pages
@@ -184,22 +195,15 @@ def _execute(root: Path, source: Path, target: Path) -> None:
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:
     """Replace what stands between `<!-- pullpush:NAME -->` and `<!-- /pullpush:NAME -->`; unknown names keep their text."""
-    pattern = re.compile(r"(<!-- pullpush:([a-z0-9-]+) -->\n).*?(<!-- /pullpush:\2 -->)", re.S)
+    pattern = re.compile(r"(<!-- pullpush:([a-z0-9-]+) -->\n).*?(<!-- /pullpush(?::\2)? -->)", re.S)
     return pattern.sub(lambda block: block[1] + blocks[block[2]].rstrip() + "\n" + block[3] if block[2] in blocks else block[0], text)
 
 
 def page_blocks(root: Path) -> dict[str, str]:
-    """The parts of text pages that are made when the book is: the picture of the idea, the status line, the list of records."""
-    from pullpush import idea
+    """The parts of text pages that are made when the book is: the picture of the idea, the status line, the list of records, and what `pullpush.results` says."""
+    from pullpush import idea, results
 
-    blocks = {"idea": idea.html()}
-    blocks |= status_blocks(root)
-    if importlib.util.find_spec("pullpush.results"):
-        from pullpush import results
-
-        if hasattr(results, "page_blocks"):
-            blocks |= results.page_blocks()
-    return blocks
+    return {"idea": idea.html(), **status_blocks(root), **results.page_blocks()}
 
 
 def status_blocks(root: Path) -> dict[str, str]:
