@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 PULL = "#2f7fc4"  # a cool blue, everywhere in the book
 PUSH = "#d9701a"  # a warm orange, everywhere in the book
 
-# Ten classes at evenly spaced lightness (L* 34 to 84): they stay apart in greyscale, and by at least 20 CIELAB units for readers
+# Ten classes at evenly spaced lightness (L* 38 to 82): they stay apart in greyscale, and by at least 20 CIELAB units for readers
 # with protanopia, deuteranopia or tritanopia (tests/test_figures.py computes it). Neighbouring indices differ in lightness.
 CLASS_COLOURS = (
-    "#2647b1", "#ffb400", "#824d61", "#00eadd", "#b36256", "#89bf99", "#7b5f95", "#8a9e3a", "#2984fd", "#d089e5",
+    "#3f51af", "#f27300", "#7f6127", "#74beb7", "#c15f73", "#adc970", "#726c99", "#c192dd", "#6c7ffe", "#00e8a9",
 )  # fmt: skip
 CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", "*")
 _PLOTLY_MARKERS = {

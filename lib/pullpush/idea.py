@@ -8,7 +8,7 @@ import numpy as np
 from pullpush.figures import CLASS_COLOURS, PULL, PUSH
 
 GROUPS, MEMBERS, STEPS = 5, 9, 240
-SHOWN = (2, 3, 5, 7, 9)  # class colours of the groups: none that reads as pull or push
+SHOWN = (2, 4, 5, 7, 9)  # class colours of the groups: none that reads as pull or push
 RADIUS = 100
 
 

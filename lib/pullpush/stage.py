@@ -131,14 +131,16 @@ def run_page(notebook: dict[str, Any], record: Mapping[str, Any], pages: Iterabl
         "seeds": ", ".join(str(row["seed"]) for row in record.get("metrics", [])), "command": f"`{record.get('command', '')}`",
     }  # fmt: skip
     lines = [
-        "---", "nosearch: true", "---", f"# {study}: {run}", "",
+        f"# {study}: {run}", "",
         f"One run of the *{profile}* profile, as it was executed and committed. {link}", "",
         "| parameter | value |", "|---|---|", *(f"| `{name}` | `{json.dumps(value)}` |" for name, value in record["parameters"].items()),
         "", "| about | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in facts.items() if value not in (None, "")),
     ]  # fmt: skip
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "remove-cell" not in _tags(cell)]
     head = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "\n".join(lines)}
-    return _tidy({**notebook, "cells": [head, *code]})
+    page = _tidy({**notebook, "cells": [head, *code]})
+    page["metadata"]["nosearch"] = True
+    return page
 
 
 def _tidy(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def status_blocks(root: Path) -> dict[str, str]:
         return {"statusline": f"{built} {shown} {nothing}", "status": nothing}
     devices = sorted({record.get("device", "unknown") for _, record in found})
     rows = sum(len(record["metrics"]) for _, record in found)
-    line = f"{built} {shown} The results rest on {len(found)} recorded runs with {rows} seeds in all, made on {_joined(devices)}. [All records](status.md)"
+    line = f"{built} {shown} The results rest on {len(found)} recorded run{'s' * (len(found) > 1)} with {rows} seeds in all, made on {_joined(devices)}. [All records](status.md)"
     table = ["| run | profile | seeds | minutes | device | torch | commit | code |", "|---|---|---|---|---|---|---|---|"]
     stale = _stale_runs()
     for name, record in found:
@@ -263,7 +265,7 @@ def prune_toc(text: str, files: Iterable[str]) -> str:
     pages = [str(Path(name).with_suffix("")) for name in files if _is_page(name)]
 
     def kept(entry: dict[str, Any]) -> bool:
-        for key in ("entries", "chapters"):
+        for key in ("chapters", "sections"):
             if key in entry:
                 entry[key] = [inner for inner in entry[key] if kept(inner)]
                 if not entry[key]:
