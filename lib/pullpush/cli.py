@@ -40,11 +40,12 @@ class _Pairs(TyperCommand):
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def _sentences(*others: type[Exception]) -> Iterator[None]:
     """Mistakes of the caller end in one sentence and exit code 2, not in a traceback."""
+    mistakes: tuple[type[Exception], ...] = (FileNotFoundError, ValueError, *others)
     try:
         yield
-    except (ParameterError, FileNotFoundError, ValueError) as error:
+    except mistakes as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from None
 
@@ -240,7 +241,7 @@ def data_download(names: Names = None, data_root: DataRoot = None) -> None:
     """Download data sets and check their digests; those that are whole already are left alone."""
     from pullpush import data
 
-    with _sentences():
+    with _sentences(data.DataError):
         for name in names or data.names():
             data.download(name, data_root)
             typer.echo(f"{name} is whole.")

@@ -157,8 +157,11 @@ def _is_listing(node: ast.stmt) -> bool:
 
 
 def _parse(source: str) -> ast.Module:
-    """The syntax tree of a cell, without IPython's % and ! lines."""
-    return ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
+    """The syntax tree of a cell without IPython's % and ! lines; of one that is not Python, its text."""
+    try:
+        return ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
+    except SyntaxError:
+        return ast.Module([ast.Expr(ast.List([ast.Constant(source)]))], [])
 
 
 def _canonical(node: object) -> str:

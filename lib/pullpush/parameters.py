@@ -271,6 +271,9 @@ def parse_schema(study: str, source: str) -> Schema:
             )
         text = comments.get(statement.end_lineno or statement.lineno, "")
         parameters.append(Parameter(name, _resolve(statement.annotation, name), default, text))
+    for needed in ("profile", "seeds"):
+        if needed not in {parameter.name for parameter in parameters}:
+            raise ParameterError(f"The parameters cell of {study} lacks '{needed}', which every study has.")
     fields: dict[str, Any] = {
         parameter.name: (parameter.annotation, parameter.default) for parameter in parameters
     }

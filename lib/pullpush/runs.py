@@ -195,8 +195,8 @@ class Run:
 
     def finish(
         self, arrays: Mapping[str, np.ndarray] | None = None, data: Mapping[str, str] | None = None
-    ) -> Path:
-        """Write arrays.npz, then record.json; the path of the record.
+    ) -> None:
+        """Write arrays.npz, then record.json.
 
         arrays: what a results page draws, at most 300 kB compressed. data: digests of the data sets, by role.
         Raises ValueError when a seed is missing, the arrays are too large, or the data are not those given to
@@ -229,7 +229,8 @@ class Run:
         self.work.mkdir(parents=True, exist_ok=True)
         records.write_atomically(self.work / "arrays.npz", packed)
         records.write_json(self.work / "record.json", record)
-        return self.work / "record.json"
+        if "PULLPUSH_WORK" not in os.environ:
+            print(f"recorded in {records.portable(str(self.work))}")
 
     def provenance(self) -> dict[str, Any]:
         """What a figure or a record says about its origin."""

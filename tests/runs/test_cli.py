@@ -1,0 +1,299 @@
+"""The command line, as a reader types it."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pullpush import data, execution, matrix, records, results, runs
+from pullpush.cli import app
+
+runner = CliRunner()
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    """Exit code and everything printed, in this process."""
+    result = runner.invoke(app, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+class TestMistakes:
+    """None of these starts a kernel."""
+
+    @pytest.fixture(autouse=True)
+    def _no_kernel(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel would start"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                ("toy", "-p", "losss", "pair"),
+                "Unknown parameter 'losss'. Did you mean 'loss' (one of pair, triplet",
+            ),
+            (("toy", "-p", "loss", "tripel"), "loss='tripel' is not allowed"),
+            (("toy", "-p", "epochs", "-3"), "epochs='-3' is not allowed. 'epochs' takes int, above 0."),
+            (("toy", "-p", "epochs"), "epochs='' is not allowed"),
+            (("toi",), "Unknown study 'toi': no such notebook. Did you mean 'toy'?"),
+            (("toy", "--profile", "papr"), "Unknown profile 'papr'. There are: laptop."),
+            (("toy", "--profile", "papr", "-p", "epochs", "2"), "profile='papr' is not allowed"),
+            (
+                ("toy", "--profile", "laptop", "--name", "tow"),
+                "No run 'tow' of toy in profile laptop. Did you mean 'two'?",
+            ),
+            (
+                ("toy", "--profile", "laptop", "--name", "two", "-p", "epochs", "9"),
+                "Give yours another --name",
+            ),
+            (
+                ("toy", "--profile", "laptop", "-p", "profile", "quick"),
+                "--profile laptop and -p profile quick differ",
+            ),
+            (("--profile", "laptop", "--name", "one"), "-p, --name and --out are for a single run"),
+            (
+                ("--profile", "laptop", "--rerun", "tow"),
+                "No run 'tow' in profile laptop. Did you mean 'two'?",
+            ),
+            (("-j", "2"), "Name a study, or a profile with --profile quick, laptop or paper."),
+        ],
+    )
+    def test_one_sentence_and_exit_code_2(self, light: Any, arguments: tuple[str, ...], message: str) -> None:
+        code, printed = call("run", *arguments)
+        assert code == 2
+        assert message in printed
+        assert printed.startswith("Error: ")
+        assert "Traceback" not in printed
+
+
+class TestHelp:
+    def test_a_study_lists_its_parameters(self, light: Any) -> None:
+        code, printed = call("run", "toy", "--help")
+        assert code == 0
+        assert "epochs = 2  (int, above 0)" in printed
+        assert "step size" in printed
+
+    def test_without_arguments(self) -> None:
+        assert "run" in call()[1]
+        assert "--profile" in call("run")[1]
+        assert "--profile" in call("run", "--help")[1]
+
+
+class TestWhichRun:
+    """What `pullpush run` would execute, seen where it hands over."""
+
+    @pytest.fixture(autouse=True)
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[matrix.Planned]:
+        asked: list[matrix.Planned] = []
+
+        def fail(run: matrix.Planned, **_: Any) -> None:
+            asked.append(run)
+            raise execution.RunFailed("not in this test")
+
+        monkeypatch.setattr(execution, "execute", fail)
+        return asked
+
+    def test_pairs_and_equal_signs(self, light: Any, asked: list[matrix.Planned]) -> None:
+        call(
+            "run",
+            "toy",
+            "-p",
+            "loss",
+            "triplet",
+            "--parameter",
+            "flip",
+            "false",
+            "-p",
+            "epochs=4",
+            "-p",
+            "nap",
+            "0.5",
+        )
+        (run,) = asked
+        assert (run.profile, run.name[:4]) == ("quick", "own-")
+        assert run.parameters == {
+            "profile": "quick", "seeds": [0, 1], "epochs": 4, "learning_rate": 0.1, "loss": "triplet",
+            "flip": False, "limit": None, "device": "cpu", "nap": 0.5,
+        }  # fmt: skip
+
+    def test_a_name_of_the_profile_brings_its_parameters(
+        self, light: Any, asked: list[matrix.Planned]
+    ) -> None:
+        call("run", "toy", "--profile", "laptop", "--name", "two")
+        call("run", "toy", "-p", "loss", "triplet", "-p", "epochs", "3", "--profile", "laptop")
+        assert asked == [runs.read_profile("laptop")[1]] * 2
+
+    def test_a_name_of_ones_own(self, light: Any, asked: list[matrix.Planned]) -> None:
+        code, printed = call("run", "toy", "-p", "loss", "triplet", "--name", "mine")
+        assert (asked[0].name, asked[0].parameters["loss"]) == ("mine", "triplet")
+        assert (code, printed) == (1, "Error: not in this test\n")
+
+    def test_list(self, light: Any, asked: list[matrix.Planned]) -> None:
+        assert call("run", "--profile", "laptop", "--list") == (0, "toy/one\ntoy/two\n")
+        assert call("run", "toy", "--profile", "laptop", "--list") == (0, "toy/one\ntoy/two\n")
+        assert call("run", "toy", "-p", "epochs", "3", "--profile", "laptop", "--list") == (0, "toy/one\n")
+        assert asked == []
+
+
+def test_a_run_from_the_terminal(light: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Another kernelspec called python3 is not used, and no path of the machine is kept."""
+    other = tmp_path_factory.mktemp("jupyter")
+    (other / "kernels" / "python3").mkdir(parents=True)
+    kernel = {"argv": ["/bin/false"], "display_name": "Other", "language": "python"}
+    (other / "kernels" / "python3" / "kernel.json").write_text(json.dumps(kernel))
+    light.environment |= {"JUPYTER_PATH": str(other), "PULLPUSH_DATA": str(light.path.parent / "sets")}
+    light.write(
+        begin="import warnings, os, sys, pathlib\nwarnings.warn(os.environ['PULLPUSH_DATA'])\n"
+        "print(sys.executable)\nprint(pathlib.Path.cwd())\n"
+        "from pullpush import runs\nrun = runs.begin('toy', globals())",
+        method="for seed in seeds:\n    run.seed(seed, lambda seed: ({'a': seed + flip}, {}))\n"
+        "print(end='\\r 10 %\\rdone\\n')",
+        finish="run.finish()",
+    )
+    code, printed = light.pullpush(
+        "run", "toy", "-p", "flip", "false", "-p", "seeds", "4,5", "--name", "mine"
+    )
+    assert code == 0, printed
+    assert sys.executable in printed
+    assert "mine | started" in printed
+    assert "mine | a 4.5 (mean of 2 seeds)" in printed
+    assert "mine | _build/quick/toy/mine" in printed
+    record = light.record("mine", "quick")
+    assert record["parameters"]["flip"] is False
+    assert record["metrics"] == [{"seed": 4, "a": 4.0}, {"seed": 5, "a": 5.0}]
+    assert record["command"] == "pullpush run toy -p seeds '[4, 5]' -p flip False"
+    folder = light.path / "_build" / "quick" / "toy" / "mine"
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "record.json", "run.ipynb"]
+    for name in ("run.ipynb", "record.json"):
+        text = (folder / name).read_text()
+        assert not re.search(
+            rf"{light.path.parent}|{Path.home()}/|{re.escape(sys.prefix)}|input_path|output_path", text
+        )
+    notebook = json.loads((folder / "run.ipynb").read_text())
+    printed = "".join(
+        line for cell in notebook["cells"] for output in cell["outputs"] for line in output["text"]
+    )
+    assert "UserWarning: $PULLPUSH_DATA" in printed
+    assert "<cell>:2:" in printed
+    assert printed.endswith("\ndone\n")
+
+
+def test_out_and_an_error_in_a_cell(light: Any, tmp_path: Path) -> None:
+    light.write(
+        begin="from pullpush import runs\nrun = runs.begin('toy', globals())\n1 / 0", method="", finish=""
+    )
+    code, printed = light.pullpush(
+        "run", "toy", "--name", "mine", "-p", "epochs", "3", "--out", str(tmp_path / "out")
+    )
+    assert code == 1
+    assert "Error: mine failed: ZeroDivisionError: division by zero" in printed
+    assert "The notebook up to there: .cache/runs/quick/toy/mine/run.ipynb" in printed
+    assert "the same command goes on" in printed
+    assert not (tmp_path / "out").exists()
+    light.write(begin="from pullpush import runs\nrun = runs.begin('toy', globals())", method="", finish="")
+    code, printed = light.pullpush("run", "toy", "--name", "mine", "-p", "epochs", "3")
+    assert (code, "ended without a record: its notebook must call run.finish." in printed) == (1, True)
+
+
+def test_plain_papermill(light: Any) -> None:
+    """papermill knows no schema; the notebook itself coerces and refuses."""
+    papermill = (sys.executable, "-m", "papermill", str(light.notebook), "out.ipynb", "--log-output")
+    code, printed = light.call(
+        *papermill, "-p", "flip", "false", "-p", "seeds", "[7]", "-p", "learning_rate", "1"
+    )
+    assert code == 0, printed
+    (path,) = (light.path / ".cache" / "runs" / "quick" / "toy").glob("own-*/record.json")
+    parameters = json.loads(path.read_text())["parameters"]
+    assert (parameters["flip"], parameters["seeds"], parameters["learning_rate"]) == (False, [7], 1.0)
+    code, printed = light.call(*papermill, "-p", "losss", "pair")
+    assert code != 0
+    assert "Unknown parameter 'losss'. Did you mean 'loss'" in printed
+
+
+class TestKernelStart:
+    """Parallel kernels race for ports; papermill then raises before any cell has run."""
+
+    @pytest.mark.parametrize(("failures", "good"), [(2, True), (3, False)])
+    def test_it_is_tried_three_times(
+        self,
+        light: Any,
+        failures: int,
+        good: bool,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        import papermill
+
+        calls = []
+
+        def start(*_: Any, **__: Any) -> None:
+            calls.append(1)
+            if len(calls) <= failures:
+                raise RuntimeError("Kernel died before replying to kernel_info")
+
+        monkeypatch.setattr(papermill, "execute_notebook", start)
+        monkeypatch.setattr(execution.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(execution, "_prepare_environment", lambda *_: None)
+        with pytest.raises(execution.RunFailed, match="without a record" if good else "kernel died"):
+            execution.execute(runs.read_profile("laptop")[0])
+        assert len(calls) == 3
+        assert capsys.readouterr().out.count("trying again") == 2
+
+    def test_a_kernel_that_dies_later_is_not_restarted(
+        self, light: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import papermill
+
+        def die(source: Path, output: Path, *_: Any, **__: Any) -> None:
+            output.write_text(json.dumps({"cells": [{"execution_count": 1}]}))
+            raise RuntimeError("Kernel died")
+
+        monkeypatch.setattr(papermill, "execute_notebook", die)
+        monkeypatch.setattr(execution, "_prepare_environment", lambda *_: None)
+        with pytest.raises(execution.RunFailed, match="the kernel died, often for lack of memory"):
+            execution.execute(runs.read_profile("laptop")[0])
+
+
+class TestData:
+    def test_list_where_check_download(self, tmp_path: Path) -> None:
+        code, printed = call("data", "list", "--data-root", str(tmp_path))
+        assert code == 0
+        assert "digits          here" in printed
+        assert "absent: pullpush data download mnist" in printed
+        assert call("data", "where", "--data-root", str(tmp_path)) == (0, f"{tmp_path}\n")
+        assert call("data", "check", "digits") == (0, "digits is whole.\n")
+        assert call("data", "download", "digits") == (0, "digits is whole.\n")
+        code, printed = call("data", "check", "digits", "mnist", "--data-root", str(tmp_path))
+        assert code == 1
+        assert "digits is whole." in printed
+        assert "pullpush data download mnist" in printed
+        code, printed = call("data", "download", "mnits")
+        assert code == 2
+        assert "mnist" in printed
+
+    def test_a_set_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(name: str, root: Path | None) -> Path:
+            raise data.DataError("no network: copy the files")
+
+        monkeypatch.setattr(data, "download", fail)
+        assert call("data", "download", "mnist") == (2, "Error: no network: copy the files\n")
+
+
+def test_results_writes_pages_or_tells_which_are_out_of_date(
+    light: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def write(check: bool) -> list[Path]:
+        asked.append(check)
+        return [records.root() / "README.md"]
+
+    monkeypatch.setattr(results, "write", write)
+    assert call("results") == (0, "written: README.md\n")
+    assert call("results", "--check") == (1, "out of date: README.md\n")
+    assert asked == [False, True]

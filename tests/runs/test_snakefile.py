@@ -1,0 +1,111 @@
+"""The run matrix as Snakemake sees it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tree(light: Any) -> Any:
+    shutil.copy(ROOT / "papermill_runs" / "Snakefile", light.path / "papermill_runs")
+    return light
+
+
+def snakemake(tree: Any, *arguments: str) -> tuple[int, str]:
+    fixed = (
+        "-s",
+        "papermill_runs/Snakefile",
+        "--cores",
+        "2",
+        "--nolock",
+        "--rerun-incomplete",
+        "--keep-going",
+    )
+    return tree.call(sys.executable, "-m", "snakemake", *fixed, *arguments)
+
+
+def jobs(printed: str) -> dict[str, int]:
+    """The job table of a dry run."""
+    return {name: int(n) for name, n in re.findall(r"^(toy_\w+|pair_\S+) +(\d+)$", printed, re.MULTILINE)}
+
+
+def test_laptop_runs_what_has_no_record_and_nothing_else(tree: Any) -> None:
+    tree.commit()
+    assert jobs(snakemake(tree, "--config", "profile=laptop", "-n")[1]) == {"toy_one": 1, "toy_two": 1}
+    code, printed = snakemake(tree, "--config", "profile=laptop")
+    assert code == 0, printed
+    assert tree.record("one")["metrics"] and tree.record("two")["metrics"]
+    assert [line[:3] for line in tree.status().splitlines()] == [
+        "?? "
+    ] * 6  # the two runs, whole, and nothing else
+    assert not list((tree.path / ".cache" / "stamps").iterdir())
+
+    for path in tree.path.rglob("*.ipynb"):  # neither file times nor code
+        path.touch()
+    tree.notebook.write_text(tree.notebook.read_text().replace("size=4", "size=5"))
+    assert jobs(snakemake(tree, "--config", "profile=laptop", "-n")[1]) == {}
+    printed = snakemake(tree, "--config", "profile=laptop", "rerun=stale", "-n")[1]
+    assert jobs(printed) == {"toy_one": 1, "toy_two": 1}
+
+    # Snakemake deletes the outputs of a job that fails; records are not among them.
+    tree.commit()
+    tree.write(begin="raise RuntimeError('broken')", method="", finish="")
+    code, printed = snakemake(tree, "--config", "profile=laptop", "rerun=two")
+    assert code == 1
+    assert "two failed: RuntimeError: broken" in printed
+    assert "one |" not in printed
+    assert tree.status() == " M book/experiments/toy.ipynb\n"
+
+
+def test_a_wrong_name_starts_nothing(tree: Any) -> None:
+    code, printed = snakemake(tree, "--config", "profile=laptop", "rerun=tow", "-n")
+    assert code != 0
+    assert "No run 'tow' in profile laptop. Did you mean 'two'?" in printed
+
+
+def test_quick_follows_its_inputs(tree: Any) -> None:
+    quick = "profile: quick\nstudies:\n  toy:\n    runs:\n      toy: {epochs: 1}\n"
+    tree.profile("quick", quick)
+    part = tree.path / "lib" / "pullpush" / "part.py"
+    part.parent.mkdir(parents=True)
+    part.write_text("x = 1\n")
+    code, printed = snakemake(tree)
+    assert code == 0, printed
+    assert tree.record("toy", "quick")["profile"] == "quick"
+    assert jobs(snakemake(tree, "-n")[1]) == {}
+    tree.profile("quick", quick.replace("epochs: 1", "epochs: 5"))
+    assert jobs(snakemake(tree, "-n")[1]) == {"toy_toy": 1}
+    tree.profile("quick", quick)
+    part.write_text("x = 2\n")
+    assert jobs(snakemake(tree, "-n")[1]) == {"toy_toy": 1}
+
+
+def test_a_clone_in_which_every_library_file_was_touched_runs_nothing(tmp_path: Path) -> None:
+    """The repository itself: what has a record today has one in a fresh clone with newer library files."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{ROOT}", clone], check=True)
+    for path in (clone / "lib").rglob("*.py"):
+        path.write_text(path.read_text() + "\n# touched\n")
+    script = (
+        "from pullpush import runs\n"
+        "for profile in ('laptop', 'paper'): print(*(run.name for run in runs.pending(profile)))"
+    )
+    lists = []
+    for folder in (ROOT, clone):
+        environment = {
+            "PYTHONPATH": str(folder / "lib"),
+            "PULLPUSH_ROOT": str(folder),
+            "PATH": "/usr/bin:/bin",
+        }
+        result = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        lists.append(result.stdout)
+    assert lists[0] == lists[1]
