@@ -78,7 +78,7 @@ def test_a_missing_value_is_not_hidden():
 
 @pytest.mark.parametrize("truth", [0.0, 0.03])
 def test_intervals_hold_the_truth_nineteen_times_in_twenty(truth):
-    """Pairing counts: seeds differ far more than arms, and the interval of five differences still covers at 95 %."""
+    """Pairing counts: seeds differ far more than arms, yet five differences cover at 95 %."""
     random = np.random.default_rng(1)
     seed_effect = random.normal(0, 0.1, (4000, 5))
     a, b = (seed_effect + shift + random.normal(0, 0.01, (4000, 5)) for shift in (truth, 0))

@@ -1,6 +1,6 @@
 """The claim ledger: every claim of book/results/claims.yaml tested against the records.
 
-A claim is a list of comparisons, written as text and judged by the interval over shared seeds (`pullpush.statistics`):
+A claim is a list of comparisons, written as text and judged by the interval over shared seeds:
 
     mnist-fer-triplet > mnist-none-triplet            two runs, by the claim's metric
     mnist-none-pair > mnist-baseline:pixels_accuracy  another metric of a run
@@ -12,7 +12,7 @@ Quantities of classes, one value a seed, from the arrays of a run:
 
     recall[...]  share of the class's test images that are told right
     spread[...]  variance of the embeddings within the class over that of all embeddings
-    kin[...]     share of the errors of these classes that stay among them, minus what evenly spread errors would give
+    kin[...]     share of the errors of these classes that stay among them, minus what even errors would give
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import yaml
 
 from pullpush import records, statistics
 from pullpush.parameters import nearest
-from pullpush.statistics import Chip, Interval, Verdict
+from pullpush.statistics import Chip, Interval, Relation, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,16 +59,19 @@ class Claim:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison of a claim, judged. `ours`: a paired difference, or our score where the test is `= paper`."""
+    """One comparison, judged. Ours and the paper's are differences, or scores where the test is `= paper`."""
 
     claim: Claim
     label: str
     test: str
     runs: tuple[str, ...]
-    ours: Interval | None
-    by_seed: pd.Series | None
+    by_seed: pd.Series | None  # None without records
     paper: float  # the same number from the paper; nan where it gives none
     verdict: Verdict
+
+    @property
+    def ours(self) -> Interval | None:
+        return None if self.by_seed is None else statistics.interval(self.by_seed)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Judged:
 
     @property
     def average(self) -> Interval | None:
-        """The mean of the recorded comparisons within each seed that all of them have, with its interval over seeds."""
+        """The mean of the recorded comparisons within each seed that all of them share, with its interval."""
         import pandas as pd
 
         recorded = [one.by_seed for one in self.comparisons if one.by_seed is not None]
@@ -103,7 +106,8 @@ class Judged:
     @property
     def paper_average(self) -> float:
         """The paper's mean over the same comparisons."""
-        return float(np.mean([one.paper for one in self.comparisons if one.by_seed is not None] or [math.nan]))
+        numbers = [one.paper for one in self.comparisons if one.by_seed is not None]
+        return float(np.mean(numbers)) if numbers else math.nan
 
 
 def results_folder() -> Path:
@@ -131,7 +135,7 @@ def read_claims(study: str | None = None) -> list[Claim]:
 
 
 def reported(study: str, document: str = "table") -> pd.DataFrame:
-    """The paper's own numbers, indexed by run, from book/results/<study>_reported.csv; empty where it gives none."""
+    """The paper's own numbers, by run, from book/results/<study>_reported.csv; empty where there are none."""
     import pandas as pd
 
     path = results_folder() / f"{study}_reported.csv"
@@ -143,43 +147,54 @@ def reported(study: str, document: str = "table") -> pd.DataFrame:
 
 def judge(study: str | None = None) -> list[Judged]:
     """Every claim, judged by the records that there are."""
-    return [Judged(claim, tuple(_compare(claim, *item) for item in claim.compare.items())) for claim in read_claims(study)]
+    return [
+        Judged(claim, tuple(_compare(claim, *item) for item in claim.compare.items()))
+        for claim in read_claims(study)
+    ]
 
 
 def _compare(claim: Claim, label: str, test: str) -> Comparison:
     if found := AGREES.fullmatch(test):
-        run = found["run"]
-        series = _values(claim, run, None)
-        paper = _reported(claim, run)
-        ours = None if series is None else statistics.interval(series)
-        return Comparison(claim, label, test, (run,), ours, series, paper, statistics.agreement(ours, paper, float(found["band"])))
+        run, band = found["run"], float(found["band"])
+        scores, paper = _values(claim, run, None), _reported(claim, run)
+        verdict = statistics.agreement(None if scores is None else statistics.interval(scores), paper, band)
+        return Comparison(claim, label, test, (run,), scores, paper, verdict)
     found = TEST.fullmatch(test)
     if not found:
-        raise ValueError(f"Claim '{claim.id}': '{test}' is no test. Write 'a > b', 'a >= b' or 'run = paper ± 0.03'.")
+        raise _wrong(claim, f"'{test}' is no test. Write 'a > b', 'a >= b' or 'run = paper ± 0.03'.")
     left, right = found["left"], found["right"]
     a, b = _values(claim, left, right), _values(claim, right, left)
-    series = None if a is None or b is None else statistics.differences(a, b)
-    if series is None or series.empty:
-        series = None
-    ours = None if series is None else statistics.interval(series)
-    runs = tuple(dict.fromkeys(run for run in (_side(claim, left)[0], _side(claim, right)[0]) if run))
+    shared = None if a is None or b is None else statistics.differences(a, b)
+    if shared is not None and shared.empty:
+        shared = None
+    runs = dict.fromkeys(run for run in (_side(claim, left).run, _side(claim, right).run) if run)
     paper = _reported(claim, left) - _reported(claim, right)
-    return Comparison(claim, label, test, runs, ours, series, paper, statistics.verdict(ours, found["relation"]))  # type: ignore[arg-type]
+    relation: Relation = ">=" if found["relation"] == ">=" else ">"
+    verdict = statistics.verdict(None if shared is None else statistics.interval(shared), relation)
+    return Comparison(claim, label, test, tuple(runs), shared, paper, verdict)
 
 
-def _side(claim: Claim, text: str) -> tuple[str | None, str, list[str]]:
-    """Run, quantity and classes of one side of a test; no run for the number 0."""
+class _Side(NamedTuple):
+    """One side of a test; the number 0 has no run."""
+
+    run: str | None
+    quantity: str
+    members: list[str]
+
+
+def _side(claim: Claim, text: str) -> _Side:
     if text == "0":
-        return None, "0", []
+        return _Side(None, "0", [])
     found = SIDE.fullmatch(text)
     if found and (found["run"] or found["members"]):
         run = found["run"] or claim.run
         if run is None:
-            raise ValueError(f"Claim '{claim.id}': '{text}' names no run; write RUN:{text}, or give the claim a run.")
-        return run, found["quantity"], [name.strip() for name in (found["members"] or "").split(",") if name.strip()]
+            raise _wrong(claim, f"'{text}' names no run; write RUN:{text}, or give the claim a run.")
+        members = [name.strip() for name in (found["members"] or "").split(",")]
+        return _Side(run, found["quantity"], [name for name in members if name])
     if re.fullmatch(r"[\w.-]+", text):
-        return text, claim.metric, []
-    raise ValueError(f"Claim '{claim.id}': '{text}' is no side of a test. Write RUN, RUN:METRIC, QUANTITY[class, ...] or 0.")
+        return _Side(text, claim.metric, [])
+    raise _wrong(claim, f"'{text}' is no side of a test. Write RUN, RUN:METRIC, QUANTITY[class, ...] or 0.")
 
 
 def _values(claim: Claim, text: str, other: str | None) -> pd.Series | None:
@@ -197,19 +212,26 @@ def _values(claim: Claim, text: str, other: str | None) -> pd.Series | None:
     rows = pd.DataFrame(record.rows())
     if not members:
         if quantity not in rows:
-            raise ValueError(f"Claim '{claim.id}': run '{run}' has no metric '{quantity}'. {nearest(quantity, map(str, rows.columns))}")
+            raise _wrong(
+                claim, f"{run} has no metric '{quantity}'. {nearest(quantity, map(str, rows.columns))}"
+            )
         return statistics.by_seed(rows, quantity)
     if quantity not in QUANTITIES:
-        raise ValueError(f"Claim '{claim.id}': unknown quantity '{quantity}'. {nearest(quantity, QUANTITIES)}")
-    classes = class_names(record.content["parameters"]["data"])
+        raise _wrong(claim, f"unknown quantity '{quantity}'. {nearest(quantity, QUANTITIES)}")
+    data = record.content["parameters"]["data"]
+    classes = class_names(data)
     if members == ["others"]:
-        named = _side(claim, other or "")[2]
+        named = _side(claim, other or "").members
         members = [name for name in classes if name not in named]
     for name in members:
         if name not in classes:
-            raise ValueError(f"Claim '{claim.id}': {name!r} is no class of {record.content['parameters']['data']}. {nearest(name, classes)}")
+            raise _wrong(claim, f"'{name}' is no class of {data}. {nearest(name, classes)}")
     values = QUANTITIES[quantity](record.arrays(), [classes.index(name) for name in members])
     return pd.Series(values, index=pd.Index(rows["seed"], name="seed"))
+
+
+def _wrong(claim: Claim, sentence: str) -> ValueError:
+    return ValueError(f"Claim '{claim.id}': {sentence}")
 
 
 def class_names(data: str) -> tuple[str, ...]:
@@ -220,7 +242,7 @@ def class_names(data: str) -> tuple[str, ...]:
 
 
 def recall(arrays: dict[str, NDArray[Any]], classes: Sequence[int] | None = None) -> NDArray[Any]:
-    """(seeds,) mean recall of `classes`, or (seeds, k) of each class; from the confusion counts, true class in rows."""
+    """(seeds,) mean recall of `classes`, or (seeds, k) of each; from confusion counts, true class in rows."""
     confusion = arrays["confusion"].astype(float)
     each = np.diagonal(confusion, axis1=1, axis2=2) / confusion.sum(2)
     return each if classes is None else each[:, list(classes)].mean(1)
@@ -232,14 +254,18 @@ def spread(arrays: dict[str, NDArray[Any]], classes: Sequence[int]) -> NDArray[A
 
 
 def kin(arrays: dict[str, NDArray[Any]], classes: Sequence[int]) -> NDArray[Any]:
-    """(seeds,) share of the errors of `classes` that stay among them, minus (m - 1) / (k - 1), what even errors would give."""
+    """(seeds,) share of the errors of m of k classes that stay among them, minus (m - 1) / (k - 1)."""
     confusion, chosen = arrays["confusion"].astype(float), list(classes)
     wrong = confusion * (1 - np.eye(confusion.shape[1]))
     share = wrong[:, chosen][:, :, chosen].sum((1, 2)) / wrong[:, chosen].sum((1, 2))
     return share - (len(chosen) - 1) / (confusion.shape[1] - 1)
 
 
-QUANTITIES: dict[str, Callable[[dict[str, NDArray[Any]], Sequence[int]], NDArray[Any]]] = {"recall": recall, "spread": spread, "kin": kin}
+QUANTITIES: dict[str, Callable[[dict[str, NDArray[Any]], Sequence[int]], NDArray[Any]]] = {
+    "recall": recall,
+    "spread": spread,
+    "kin": kin,
+}
 
 
 def _reported(claim: Claim, text: str) -> float:

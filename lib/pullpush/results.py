@@ -1,13 +1,12 @@
-"""Results: tables, cards and sentences from the records, for results pages, plain text pages and the README.
-Nobody types a score.
+"""Verdicts on pages: claims as tables, result cards, blocks of plain text pages. Nobody types a score.
 
-In a results notebook: `arms` (the runs of a profile, recorded or not), `table` (their scores beside the
-paper's), `claims` and `verdicts` (the ledger), `ablations` (runs that differ in one setting). `write` fills
-the blocks of text pages:
+`card` opens a chapter; `claims`, `comparisons` and `verdicts` show the ledger on a results page. A text
+page, or the README, holds
 
     <!-- pullpush:NAME -->...<!-- /pullpush -->
 
-Everything works with no, some or all records; what is missing is said to be "not run yet".
+and `write` puts what `BLOCKS[NAME]` returns between the two. All of it reads well with no, some or all
+records; what is missing is "not run yet".
 """
 
 from __future__ import annotations
@@ -15,310 +14,195 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pullpush import matrix, records, statistics
-from pullpush.ledger import Judged, judge, reported
-from pullpush.parameters import nearest, read_schema
+from pullpush import records, statistics
+from pullpush.ledger import Comparison, Judged, judge, reported
+from pullpush.parameters import nearest
 from pullpush.statistics import Chip, Interval
+from pullpush.tables import Ablation, Arm, Origin, ablations, arms, label, table
 
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
 
 __all__ = [
-    "Arm", "Origin", "ablations", "arms", "card", "chip", "claims", "comparisons", "judge", "page",
-    "page_blocks", "reported", "table", "verdicts", "write",
+    "Ablation", "Arm", "Origin", "ablations", "arms", "card", "chip", "claims", "comparisons",
+    "headline_sentence", "judge", "label", "page_blocks", "reported", "table", "verdicts", "write",
 ]  # fmt: skip
 
-LABELS = {
-    "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
-    "pad_rotate_scale": "pad-rotate-scale", "simclr": "SimCLR",
-    "margin": "Hadsell", "nt_xent": "NT-Xent", "sup_con": "SupCon",
-}  # fmt: skip
-SOURCES = {"pair_vs_triplet": "the practicum"}  # what a sentence calls the paper
+CHIPS: tuple[Chip, ...] = ("reproduced", "partly", "not", "n too small", "not run yet")
+WORDS = {"not": "not reproduced"}  # what a chip says, where that is not its name
+SOURCES = {"pair_vs_triplet": "the practicum"}  # what a sentence calls the paper of a study
 
 
-def label(value: Any) -> str:
-    """A value of a parameter as a table writes it: 'MNIST', 'on', 'semi hard'."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return LABELS.get(str(value), str(value).replace("_", " "))
-
-
-# Runs and their scores ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One run of a profile: planned, recorded, or both."""
-
-    study: str
-    profile: str
-    run: str
-    parameters: Mapping[str, Any]
-    record: records.Record | None
-
-    @property
-    def rows(self) -> pd.DataFrame | None:
-        """One row a seed, as in `load_records`; None without a record."""
-        import pandas as pd
-
-        return None if self.record is None else pd.DataFrame(self.record.rows())
-
-    def interval(self, metric: str) -> Interval | None:
-        """The mean of a metric with its interval; None where there is no record, or no such metric in it."""
-        rows = self.rows
-        return None if rows is None or metric not in rows else statistics.interval(statistics.by_seed(rows, metric))
-
-
-def arms(study: str, profile: str) -> list[Arm]:
-    """The planned runs of a profile in their order, then the recorded ones that are not planned (any more)."""
-    folder = records.run_folder(profile, study, "*").parent
-    found = {path.parent.name: records.read_record(path) for path in sorted(folder.glob("*/record.json"))}
-    plan = [run for run in matrix.read_profile(profile, missing_ok=True) if run.study == study]
-    listed = [Arm(study, profile, run.name, run.parameters, found.pop(run.name, None)) for run in plan]
-    return listed + [Arm(study, profile, name, record.content["parameters"], record) for name, record in found.items()]
-
-
-def page(arm: Arm) -> str | None:
-    """The page of a run as linked from a page of `book/results`; None where it has no record."""
-    return None if arm.record is None else f"../runs/{arm.profile}/{arm.study}/{arm.run}.html"
-
-
-def table(chosen: Sequence[Arm], scores: Sequence[str], prefix: str = "") -> pd.DataFrame:
-    """One row a run: run, data, views, loss, n, link, note, and for each score s the columns s, s_low,
-    s_high, s_paper.
-
-    prefix is put before the names of the metrics ("pixels_"). Scores are nan and n is 0 for a run without a record; note says
-    "not run yet", or "older code" where the method has changed since.
-    """
-    import pandas as pd
-
-    rows = []
-    for arm in chosen:
-        paper = reported(arm.study)
-        row: dict[str, Any] = {"run": arm.run} | {name: label(arm.parameters.get(name)) for name in ("data", "views", "loss")}
-        note = "not run yet" if arm.record is None else "older code" if arm.record.stale else ""
-        row |= {"n": 0, "link": page(arm), "note": note}
-        for score in scores:
-            found = arm.interval(prefix + score)
-            row |= {score: math.nan, f"{score}_low": math.nan, f"{score}_high": math.nan}
-            row[f"{score}_paper"] = paper[score].get(arm.run, math.nan) if score in paper and not prefix else math.nan
-            if found:
-                row |= {"n": found.n, score: found.mean, f"{score}_low": found.low, f"{score}_high": found.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What the fold under a figure of a results page says: the records that it was drawn from."""
-
-    arms: Sequence[Arm]
-
-    def provenance(self) -> dict[str, Any]:
-        found = [arm for arm in self.arms if arm.record]
-        content = [arm.record.content for arm in found if arm.record]
-        if not content:
-            return {"records": "none yet"}
-        profiles = sorted({arm.profile for arm in found})
-        return {
-            "records": ", ".join(f"{arm.profile}/{arm.study}/{arm.run}" for arm in found),
-            "seeds": len([row for one in content for row in one["metrics"]]),
-            "commits": sorted({f"{str(one['commit'])[:7]}{' and changes' if one['dirty'] else ''}" for one in content}),
-            "device": sorted({str(one.get("device_name") or one["device"]) for one in content}),
-            "seconds": round(sum(sum(one["seconds"]) for one in content)),
-            "command": "; ".join(f"make runs PROFILE={profile}" for profile in profiles),
-        }
-
-
-def ablations(study: str, profile: str, tuned: Collection[str], metric: str = "accuracy", seeds: int = 3) -> pd.DataFrame:
-    """Pairs of runs that differ in one setting, grouped by that setting: what the change costs or gains.
-
-    One run of each pair has the study's default of the setting (the base), the other does not. Settings are
-    all parameters but `seeds`, `profile`, `device` and those in `tuned`, which may follow the setting (a
-    learning rate belongs to its loss); what of them differs is told in `also`. Runs planned with fewer than
-    `seeds` seeds are left out: they chose settings. Columns: setting, base_value, value, shared (what both
-    have off default), also, base, run, ours (the paired Interval or None), difference, low, high, n,
-    differences, chip, word.
-    """
-    import pandas as pd
-
-    defaults = read_schema(records.notebook_path(study)).validate({})
-    settings = [name for name in defaults if name not in {"seeds", "profile", "device", *tuned}]
-    chosen = [arm for arm in arms(study, profile) if len(arm.parameters["seeds"]) >= seeds]
-    rows = []
-    for base in chosen:
-        for arm in chosen:
-            differ = [name for name in settings if base.parameters.get(name, defaults[name]) != arm.parameters.get(name, defaults[name])]
-            if len(differ) != 1 or base.parameters.get(differ[0], defaults[differ[0]]) != defaults[differ[0]]:
-                continue
-            (name,) = differ
-            shared = {
-                other: arm.parameters[other]
-                for other in settings
-                if other != name and arm.parameters.get(other) != defaults[other]
-            }
-            also = [
-                f"{other.replace('_', ' ')} {base.parameters[other]} → {arm.parameters[other]}"
-                for other in tuned
-                if base.parameters.get(other) != arm.parameters.get(other)
-            ]
-            ours = None
-            if (a := arm.rows) is not None and (b := base.rows) is not None:
-                ours = statistics.paired(a, b, metric)
-            verdict = statistics.verdict(ours)
-            rows.append({
-                "setting": name, "base_value": label(base.parameters.get(name, defaults[name])), "value": label(arm.parameters[name]),
-                "shared": shared, "also": ", ".join(also), "base": base.run, "run": arm.run, "ours": ours,
-                "difference": ours.mean if ours else math.nan, "low": ours.low if ours else math.nan,
-                "high": ours.high if ours else math.nan, "n": ours.n if ours else 0,
-                "differences": ours.values if ours else (), "chip": verdict.chip, "word": verdict.word,
-            })  # fmt: skip
-    columns = [
-        "setting", "base_value", "value", "shared", "also", "base", "run", "ours", "difference", "low", "high", "n",
-        "differences", "chip", "word",
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
-
-
-# The ledger as tables -----------------------------------------------------------------------------------------------------
+# The ledger as tables ---------------------------------------------------------------------------------------
 
 
 def claims(study: str | None = None) -> pd.DataFrame:
-    """The ledger: one row a claim with its chip and how many of its comparisons are upheld."""
+    """The ledger: one row a claim with its chip, and how many of its comparisons are judged and upheld."""
     import pandas as pd
 
     return pd.DataFrame([
-        {
-            "id": one.claim.id, "study": one.claim.study, "profile": one.claim.profile, "claim": one.claim.claim,
-            "source": one.claim.source, "protocol": one.claim.protocol, "chip": one.chip, "upheld": one.upheld,
-            "judged": one.judged, "comparisons": len(one.comparisons),
-        }
+        {name: getattr(one.claim, name) for name in ("id", "study", "profile", "claim", "source", "protocol")}
+        | {"chip": one.chip, "upheld": one.upheld, "judged": one.judged, "comparisons": len(one.comparisons)}
         for one in judge(study)
     ])  # fmt: skip
 
 
 def comparisons(judged: Sequence[Judged]) -> pd.DataFrame:
-    """One row a comparison: what `figures.paired` draws, with the chip and the paper's own difference."""
+    """One row a comparison: what `figures.paired` draws, with the chip and the paper's own number."""
     import pandas as pd
 
-    rows = []
-    for one in judged:
-        for part in one.comparisons:
-            ours = part.ours or Interval(math.nan, math.nan, math.nan, ())
-            rows.append({
-                "claim": one.claim.id, "comparison": part.label, "test": part.test, "runs": " ".join(part.runs),
-                "difference": ours.mean, "low": ours.low, "high": ours.high, "n": ours.n, "differences": ours.values,
-                "paper": part.paper, "chip": part.verdict.chip, "word": part.verdict.word,
-            })  # fmt: skip
+    nothing = Interval(math.nan, math.nan, math.nan, ())
+    rows: list[dict[str, object]] = [
+        {"claim": one.claim.id, "comparison": part.label, "test": part.test, "runs": " ".join(part.runs)}
+        | {"difference": ours.mean, "low": ours.low, "high": ours.high, "n": ours.n}
+        | {"differences": ours.values, "paper": part.paper}
+        | {"chip": part.verdict.chip, "word": part.verdict.word}
+        for one in judged
+        for part in one.comparisons
+        for ours in [part.ours or nothing]
+    ]
     return pd.DataFrame(rows)
 
 
 def chip(verdict: Chip) -> str:
     """The HTML of a verdict chip."""
-    kind = {"not run yet": "not-run-yet", "n too small": "not-run-yet"}.get(verdict, verdict)
-    return f'<span class="pp-chip pp-{kind}">{"not reproduced" if verdict == "not" else verdict}</span>'
+    kind = "not-run-yet" if verdict == "n too small" else verdict.replace(" ", "-")
+    return f'<span class="pp-chip pp-{kind}">{WORDS.get(verdict, verdict)}</span>'
 
 
-def verdicts(judged: Sequence[Judged]) -> HTML:
-    """The claims as an HTML table: each with its chip, under it its comparisons beside the paper's numbers,
-    linked to the runs.
+def verdicts(judged: Sequence[Judged], fold: int = 6) -> HTML:
+    """The claims as a table: each with its chip, its comparisons beside the paper's numbers, linked to runs.
+
+    The comparisons of a claim with more than `fold` of them are folded under their count.
     """
-    lines = []
-    for one in judged:
-        claim = one.claim
-        about = f"{_text(claim.source)}. Tested: {_text(claim.protocol)}."
-        lines.append(
-            f'<tr class="pp-claim"><th scope="rowgroup" colspan="3">{_text(claim.claim)}<br><small>{about}</small></th><td>{chip(one.chip)}</td></tr>'
-        )
-        for part in one.comparisons:
-            agrees = " = paper " in part.test
-            ours = "–" if part.ours is None else str(part.ours) if agrees else part.ours.signed
-            paper = (statistics.score if agrees else statistics.difference)(part.paper)
-            n = f", n = {part.ours.n}" if part.ours and part.verdict.chip != "n too small" and "seeds" not in part.verdict.word else ""
-            lines.append(
-                f'<tr><td>{_linked(claim.profile, claim.study, part.runs, part.label)}</td><td class="pp-number">{ours}</td>'
-                f'<td class="pp-number pp-paper">{paper}</td><td>{part.verdict.word}{n}</td></tr>'
-            )
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("claim and comparisons", "ours", "source", "verdict"))
+    titles = ("claim and comparisons", "ours", "source", "verdict")
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    body = "".join(_claim_rows(one, fold) for one in judged)
     return _html(
-        '<div class="pp-scroll" tabindex="0" role="region" aria-label="Claims and verdicts"><table class="pp-table">'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        '<div class="pp-scroll" tabindex="0" role="region" aria-label="Claims and verdicts">'
+        f'<table class="pp-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
-def _linked(profile: str, study: str, runs: Sequence[str], text: str) -> str:
-    """The text, linked to the page of the first run if that has a record, and with a number for each further
-    one.
-    """
-    there = [run for run in runs if (records.run_folder(profile, study, run) / "record.json").is_file()]
+def _claim_rows(one: Judged, fold: int) -> str:
+    claim = one.claim
+    about = f"{_text(claim.source)}. Tested: {_text(claim.protocol)}."
+    rows = "".join(map(_comparison_row, one.comparisons))
+    count, inner = f"{one.upheld} of {len(one.comparisons)} comparisons upheld", ""
+    if len(one.comparisons) > fold:
+        inner = (
+            f'<details class="pp-made"><summary>{count}</summary>'
+            f'<table class="pp-table"><tbody>{rows}</tbody></table></details>'
+        )
+        rows = ""
+    return (
+        f'<tr class="pp-claim"><th scope="rowgroup" colspan="3">{_text(claim.claim)}<br>'
+        f"<small>{about}</small>{inner}</th><td>{chip(one.chip)}</td></tr>{rows}"
+    )
+
+
+def _comparison_row(part: Comparison) -> str:
+    agrees = " = paper " in part.test
+    ours = "–" if part.ours is None else str(part.ours) if agrees else part.ours.signed
+    paper = (statistics.score if agrees else statistics.difference)(part.paper)
+    word = part.verdict.word
+    if part.ours and part.ours.n >= statistics.SEEDS_FOR_A_CLAIM and "seeds" not in word:
+        word = f"{word}, n = {part.ours.n}"
+    word = word.replace(" = ", "\u00a0=\u00a0")  # stays on one line
+    return (
+        f'<tr><td>{_linked(part)}</td><td class="pp-number">{ours}</td>'
+        f'<td class="pp-number pp-paper">{paper}</td><td>{word}</td></tr>'
+    )
+
+
+def _linked(part: Comparison) -> str:
+    """Its label, linked to the page of its first recorded run, with [2] for the second."""
+    study, profile = part.claim.study, part.claim.profile
+    there = [run for run in part.runs if (records.run_folder(profile, study, run) / "record.json").is_file()]
+    texts = [_text(part.label), *(f"[{i}]" for i in range(2, len(there) + 1))]
     links = [
-        f'<a href="../runs/{profile}/{study}/{run}.html" title="{run}">{_text(text) if i == 0 else f"[{i + 1}]"}</a>' for i, run in enumerate(there)
+        f'<a href="../runs/{profile}/{study}/{run}.html" title="{run}">{text}</a>'
+        for run, text in zip(there, texts, strict=False)
     ]
-    return " ".join(links) or _text(text)
+    return " ".join(links) or texts[0]
 
 
-# Cards and blocks ---------------------------------------------------------------------------------------------------------
+def _html(content: str) -> HTML:
+    from IPython.display import HTML
+
+    return HTML(content)
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=False)
+
+
+# Cards ----------------------------------------------------------------------------------------------------
 
 
 def card(study: str) -> HTML:
-    """The result card at the top of a chapter: the headline claim, our number beside the paper's, the chip,
-    where it was computed.
-    """
+    """The card at the top of a chapter: headline claim, our number beside the paper's, chip, device."""
     return _html(_card(study))
-
-
-def _headline(study: str) -> Judged | None:
-    judged = judge(study)
-    return next((one for one in judged if one.claim.headline), judged[0] if judged else None)
 
 
 def _card(study: str) -> str:
     one = _headline(study)
     if one is None:
         return '<div class="pp-card">No claim of this study is listed yet.</div>'
+    paper = SOURCES.get(study, "the paper")
     lines = [
-        f"<strong>Claim of {SOURCES.get(study, 'the paper')}.</strong> {_text(one.claim.claim)} {chip(one.chip)}",
+        f"<strong>Claim of {paper}.</strong> {_text(one.claim.claim)} {chip(one.chip)}",
         _text(headline_sentence(one)),
         _text(_where(one)),
     ]
     return f'<div class="pp-card">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
 
 
+def _headline(study: str) -> Judged | None:
+    """The claim marked as headline, else the first."""
+    judged = judge(study)
+    return next((one for one in judged if one.claim.headline), judged[0] if judged else None)
+
+
 def headline_sentence(one: Judged) -> str:
-    """What was found, in a sentence: the mean over the recorded comparisons beside the paper's, and how many
-    are upheld.
-    """
-    average = one.average
+    """What was found: the mean over the recorded comparisons beside the paper's, and how many are upheld."""
+    average, planned = one.average, len(one.comparisons)
     if average is None:
-        return f"Not run yet: none of the {len(one.comparisons)} comparisons has records of the {one.claim.profile} profile."
+        return (
+            f"Not run yet: none of the {planned} comparisons has records of the {one.claim.profile} profile."
+        )
     recorded = sum(part.ours is not None for part in one.comparisons)
-    of = f"the {recorded} comparisons" if recorded == len(one.comparisons) else f"{recorded} of {len(one.comparisons)} comparisons so far"
-    paper = f", {SOURCES.get(one.claim.study, 'the paper')}: {statistics.difference(one.paper_average)}" if math.isfinite(one.paper_average) else ""
-    return (
-        f"Ours: {average.signed} {one.claim.metric} on the mean of {of}, n = {average.n} seeds{paper}. "
-        f"{one.upheld} of {recorded} intervals leave out zero on the claimed side."
-    )
+    over = f"{recorded} comparisons" if recorded == planned else f"{recorded} of {planned} comparisons so far"
+    told = f"{average.signed} {one.claim.metric}, averaged over {over}, n = {average.n} seeds"
+    if math.isfinite(one.paper_average):
+        told += f"; {SOURCES.get(one.claim.study, 'the paper')}: {statistics.difference(one.paper_average)}"
+    if not one.judged:
+        return f"Ours: {told}. A claim needs {statistics.SEEDS_FOR_A_CLAIM} seeds."
+    return f"Ours: {told}. {one.upheld} of {one.judged} intervals leave out zero on the claimed side."
 
 
 def _where(one: Judged) -> str:
     """Profile, devices and minutes of the records behind a claim."""
-    names = dict.fromkeys(run for part in one.comparisons for run in part.runs)
-    found = [arm.record.content for arm in arms(one.claim.study, one.claim.profile) if arm.run in names and arm.record]
+    names = {run for part in one.comparisons for run in part.runs}
+    known = [arm for arm in arms(one.claim.study, one.claim.profile) if arm.run in names]
+    found = [arm.record.content for arm in known if arm.record]
     if not found:
         return f"Profile {one.claim.profile}."
-    devices = sorted({str(content["device"]) for content in found})
+    devices = " and ".join(sorted({str(content["device"]) for content in found}))
     minutes = sum(sum(content["seconds"]) for content in found) / 60
-    return f"Profile {one.claim.profile}, on {' and '.join(devices)}, {minutes:.0f} minutes for {len(found)} runs."
+    return f"Profile {one.claim.profile}, on {devices}, {minutes:.0f} minutes for {len(found)} runs."
+
+
+# Blocks of text pages ---------------------------------------------------------------------------------------
 
 
 def _glance(on_site: bool) -> str:
-    """Study 1 as a Markdown table: the six comparisons."""
+    """The headline of the first study as a Markdown table, one row a comparison."""
     one = _headline("pair_vs_triplet")
     if one is None:
         return "No claim is listed yet."
@@ -330,15 +214,13 @@ def _glance(on_site: bool) -> str:
     for part in one.comparisons:
         triplet, pair = (_cell(known.get(run), one.claim.metric, on_site) for run in part.runs)
         ours = "not run yet" if part.ours is None else part.ours.signed
-        lines.append(f"| {part.label} | {pair} | {triplet} | {ours} | {statistics.difference(part.paper)} | {part.verdict.word} |")
-    ns = sorted({part.ours.n for part in one.comparisons if part.ours})
-    n = "–".join(dict.fromkeys((str(ns[0]), str(ns[-1])))) if ns else "0"
-    tally = _tally(claims(one.claim.study)["chip"])
-    return "\n".join([
-        *lines,
-        "",
-        f"Accuracy of a linear probe, mean and 95 % interval over n = {n} seeds, differences paired by seed. {tally}",
-    ])
+        paper = statistics.difference(part.paper)
+        lines.append(f"| {part.label} | {pair} | {triplet} | {ours} | {paper} | {part.verdict.word} |")
+    about = "Accuracy of a linear probe"
+    if ns := sorted({part.ours.n for part in one.comparisons if part.ours}):
+        n = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
+        about += f", mean and 95 % interval over n = {n} seeds, differences paired by seed"
+    return "\n".join([*lines, "", f"{about}. {_tally(claims(one.claim.study)['chip'])}"])
 
 
 def _cell(arm: Arm | None, metric: str, on_site: bool) -> str:
@@ -350,53 +232,46 @@ def _cell(arm: Arm | None, metric: str, on_site: bool) -> str:
     return f"[{found}]({f'/runs/{folder}.ipynb' if on_site else f'papermill_runs/{folder}/run.ipynb'})"
 
 
-def _tally(chips: Collection[str]) -> str:
-    """'Of 10 claims tested, 7 are reproduced, 2 partly, 1 not.'"""
-    counts = {chip: sum(one == chip for one in chips) for chip in ("reproduced", "partly", "not", "n too small", "not run yet")}
-    parts = [f"{count} {chip if chip != 'not' else 'not reproduced'}" for chip, count in counts.items() if count]
-    return f"Of {len(chips)} claims: {', '.join(parts)}."
+def _tally(chips: Collection[Chip]) -> str:
+    """'Of 10 claims, 7 are reproduced, 2 partly, 1 not reproduced.'"""
+    counts = [(sum(one == kind for one in chips), WORDS.get(kind, kind)) for kind in CHIPS]
+    parts = [
+        f"{count} {'are ' if i == 0 else ''}{word}"
+        for i, (count, word) in enumerate(filter(lambda c: c[0], counts))
+    ]
+    return f"Of {len(chips)} claims, {', '.join(parts)}."
 
 
 def _records_line(on_site: bool) -> str:
     """How many runs and seeds are recorded, by profile."""
     frame = records.load_records()
-    frame = frame[frame["profile"] != "quick"] if len(frame) else frame
-    if not len(frame):
+    frame = frame[frame["profile"] != "quick"]
+    if frame.empty:
         return "No laptop or paper run is recorded yet."
-    parts = [
-        f"{profile}: {part.groupby(['study', 'run']).ngroups} runs with {len(part)} seeds on {' and '.join(sorted(set(part['device'])))}"
-        for profile, part in frame.groupby("profile")
-    ]
+    parts = []
+    for profile, part in frame.groupby("profile"):
+        runs = len(part[["study", "run"]].drop_duplicates())
+        parts.append(
+            f"{profile}: {runs} runs with {len(part)} seeds on {' and '.join(sorted(set(part['device'])))}"
+        )
     return f"Recorded so far, {'; '.join(parts)}; {frame['seconds'].sum() / 3600:.1f} hours in all."
 
 
-def _html(text: str) -> HTML:
-    from IPython.display import HTML
-
-    return HTML(text)
-
-
-def _text(text: str) -> str:
-    return html.escape(text, quote=False)
-
-
-# Blocks of text pages -----------------------------------------------------------------------------------------------------
-
-BLOCK = re.compile(r"(<!-- pullpush:([\w-]+) -->)((?:(?!<!-- pullpush:).)*?)(<!-- /pullpush(?::\2)? -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- pullpush:([\w-]+) -->)((?:(?!<!-- pullpush:).)*?)(<!-- /pullpush(?::\2)? -->)", re.DOTALL
+)
 BLOCKS: dict[str, Callable[[bool], str]] = {"pair_vs_triplet": _glance, "records": _records_line}
-STAGED = {"idea", "cards", "status", "statusline"}  # filled when the book is staged, see pullpush.stage
+STAGED = ("idea", "cards", "status", "statusline")  # filled when the book is staged: see pullpush.stage
 
 
 def page_blocks() -> dict[str, str]:
-    """The blocks that the stage may put on pages of the book: those of `BLOCKS`, and card-STUDY and
-    verdict-STUDY for every study.
-    """
-    studies = dict.fromkeys(one.claim.study for one in judge())
+    """The blocks that the stage fills on pages: BLOCKS, and card-STUDY and verdict-STUDY for every study."""
     found = {name: make(True) for name, make in BLOCKS.items()}
-    for study in studies:
+    for study in dict.fromkeys(one.claim.study for one in judge()):
         one = _headline(study)
-        assert one is not None
-        found |= {f"card-{study}": _card(study), f"verdict-{study}": f"{chip(one.chip)} {_text(headline_sentence(one))}"}
+        if one is not None:
+            found[f"card-{study}"] = _card(study)
+            found[f"verdict-{study}"] = f"{chip(one.chip)} {_text(headline_sentence(one))}"
     return {name.replace("_", "-"): text for name, text in found.items()}
 
 
@@ -426,4 +301,4 @@ def _filled(found: re.Match[str], page: Path) -> str:
         return f"{opening}\n{make(page.parts[0] == 'book').strip()}\n{closing}"
     if name in STAGED or name.startswith(("card-", "verdict-")):
         return found[0]
-    raise ValueError(f"{page} has a block '{name}' that nobody writes. {nearest(name, [*BLOCKS, *sorted(STAGED)])}")
+    raise ValueError(f"{page} has a block '{name}' that nobody writes. {nearest(name, [*BLOCKS, *STAGED])}")

@@ -1,12 +1,12 @@
 """Intervals over seeds, and the words that they allow.
 
-Every verdict of the book rests on paired differences: two arms that share seeds (same seed: same first weights, same split, same
-negatives), one difference a seed, and the 95 % Student-t interval of their mean,
+Every verdict of the book rests on paired differences: two arms that share seeds (same seed: same first
+weights, same split, same negatives), one difference a seed, and the 95 % Student-t interval of their mean,
 
     mean +- t(0.975, n - 1) * s / sqrt(n),        s the standard deviation with n - 1.
 
-The wording follows from the interval alone: "higher" when it leaves out zero, "not separated with n seeds" when it does not,
-and "n too small" below five seeds, whatever it says.
+The wording follows from the interval alone: "higher" when it leaves out zero, "not separated with n seeds"
+when it does not, and "n too small" below five seeds, whatever it says.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ NOT_RUN = Verdict("not run yet", "not run yet")
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """The interval of one value a seed. A nan among them makes all of it nan; raises ValueError where there is none at all."""
+    """The interval of one value a seed; nan where one of them is. Raises ValueError where there is none."""
     from scipy.special import stdtrit  # a tenth of the start-up of scipy.stats, whose t.ppf it is
 
     x = np.asarray(list(values), dtype=float)
@@ -82,11 +82,13 @@ def interval(values: Iterable[float]) -> Interval:
 
 
 def by_seed(rows: pd.DataFrame, metric: str) -> pd.Series:
-    """One metric of one run, indexed by seed. Raises ValueError where a seed is there twice: two runs were mixed."""
+    """One metric of one run, indexed by seed. Raises ValueError for a seed that is there twice."""
     values = rows.set_index("seed")[metric].astype(float)
     if values.index.has_duplicates:
         twice = sorted(set(values.index[values.index.duplicated()]))
-        raise ValueError(f"Seeds {', '.join(map(str, twice))} appear twice: give the rows of one run, not of several.")
+        raise ValueError(
+            f"Seeds {', '.join(map(str, twice))} appear twice: give the rows of one run, not of several."
+        )
     return values
 
 
@@ -97,7 +99,7 @@ def differences(a: pd.Series, b: pd.Series) -> pd.Series:
 
 
 def paired(a: pd.DataFrame, b: pd.DataFrame, metric: str, other: str | None = None) -> Interval | None:
-    """The interval of `metric` of run `a` minus that of run `b` (or `other` of `b`) over their shared seeds; None without any.
+    """The interval of `metric` of `a` minus that (or `other`) of `b` over shared seeds; None without any.
 
     a, b: rows of `load_records`, one a seed. `values` of the result are the differences, in order of seed.
     """
@@ -139,7 +141,7 @@ def _too_small(found: Interval) -> Verdict:
 
 
 def combine(chips: Sequence[Chip]) -> Chip:
-    """The chip of a claim from those of its comparisons: undecided while one is, else all, some or none upheld."""
+    """The chip of a claim from its comparisons': undecided while one is, else all, some or none upheld."""
     if not chips or "not run yet" in chips:
         return "not run yet"
     if "n too small" in chips:
@@ -149,7 +151,7 @@ def combine(chips: Sequence[Chip]) -> Chip:
     return "not" if all(chip == "not" for chip in chips) else "partly"
 
 
-# How numbers are written (look.md) -------------------------------------------------------------------------------------------
+# How numbers are written ----------------------------------------------------------------------------------
 
 
 def score(value: float) -> str:
@@ -164,4 +166,3 @@ def difference(value: float) -> str:
     """'+.012', '−.012', '.000'."""
     text = score(value)
     return f"+{text}" if math.isfinite(value) and round(value, 3) > 0 else text
-
