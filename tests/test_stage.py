@@ -1,4 +1,5 @@
-"""The stage on a tiny tree: what takes whose place, what is executed again, and that warnings stop the build."""
+"""The stage on a tiny tree: what takes whose place, what is executed again, and that warnings stop the build.
+"""
 
 import json
 import os
@@ -11,16 +12,19 @@ from pullpush import stage
 
 REPOSITORY = Path(__file__).parents[1]
 RECORD = {
-    "schema": 1, "study": "toy", "run": "first", "profile": "paper", "parameters": {"data": "mnist", "seeds": [0, 1], "margin": None},
-    "metrics": [{"seed": 0, "accuracy": 0.9}, {"seed": 1, "accuracy": 0.8}], "seconds": [30.0, 60.0], "device": "cpu",
-    "versions": {"torch": "2.15.0"}, "commit": "abc1234567", "dirty": False, "command": "pullpush run toy --profile paper --name first",
+    "schema": 1, "study": "toy", "run": "first", "profile": "paper",
+    "parameters": {"data": "mnist", "seeds": [0, 1], "margin": None},
+    "metrics": [{"seed": 0, "accuracy": 0.9}, {"seed": 1, "accuracy": 0.8}], "seconds": [30.0, 60.0],
+    "device": "cpu", "versions": {"torch": "2.15.0"}, "commit": "abc1234567", "dirty": False,
+    "command": "pullpush run toy --profile paper --name first",
 }  # fmt: skip
+RUN = "papermill_runs/paper/toy/first"
 
 
 def code(source, tags=(), outputs=()):
     return {
-        "cell_type": "code", "metadata": {"tags": list(tags), "papermill": {"duration": 1.5}}, "execution_count": 3,
-        "source": source, "outputs": list(outputs),
+        "cell_type": "code", "metadata": {"tags": list(tags), "papermill": {"duration": 1.5}},
+        "execution_count": 3, "source": source, "outputs": list(outputs),
     }  # fmt: skip
 
 
@@ -34,7 +38,10 @@ def said(text, name="stdout"):
 
 def save(path, *cells):
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "papermill": {"input_path": "/home/me"}}
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "papermill": {"input_path": "/home/me"},
+    }
     cells = [{**cell, "id": f"cell-{i}"} for i, cell in enumerate(cells)]
     path.write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
 
@@ -44,18 +51,32 @@ def root(tmp_path, monkeypatch):
     """A repository with one study: executed at quick size, one committed run, one results notebook."""
     book = tmp_path / "book"
     (book / "_static").mkdir(parents=True)
-    for name in ("_config.yml", "references.bib", "_static/pullpush.css", "_static/pullpush.js", "_static/logo.svg", "_static/favicon.svg"):
+    for name in (
+        "_config.yml",
+        "references.bib",
+        "_static/pullpush.css",
+        "_static/pullpush.js",
+        "_static/logo.svg",
+        "_static/favicon.svg",
+    ):
         shutil.copy(REPOSITORY / "book" / name, book / name)
     shutil.copytree(REPOSITORY / "book" / "_templates", book / "_templates")
     (book / "_toc.yml").write_text(
-        "format: jb-book\nroot: index\nparts:\n- caption: A\n  chapters:\n  - file: experiments/toy\n  - file: results/toy\n"
-        "- caption: B\n  chapters:\n  - file: status\n    sections:\n    - glob: runs/*/*/*\n"
+        "format: jb-book\nroot: index\nparts:\n- caption: A\n  chapters:\n  - file: experiments/toy\n"
+        "  - file: results/toy\n- caption: B\n  chapters:\n  - file: status\n    sections:\n    - glob: runs/*/*/*\n"
     )
-    (book / "index.md").write_text("# Front\n\n<!-- pullpush:statusline -->\nold\n<!-- /pullpush:statusline -->\n")
+    (book / "index.md").write_text(
+        "# Front\n\n<!-- pullpush:statusline -->\nold\n<!-- /pullpush:statusline -->\n"
+    )
     (book / "status.md").write_text("# Records\n\n<!-- pullpush:status -->\n<!-- /pullpush:status -->\n")
     label = prose("(a-label)=\n# Toy study\n\n$$ x = 1 $$ (eq-toy)")
     save(book / "experiments" / "toy.ipynb", label, code("print(1)", ["parameters"]))
-    executed = [label, code("data = 1", ["parameters"]), code("data = 2", ["injected-parameters"]), code("print(1)", ["method"], [said("1\n")])]
+    executed = [
+        label,
+        code("data = 1", ["parameters"]),
+        code("data = 2", ["injected-parameters"]),
+        code("print(1)", ["method"], [said("1\n")]),
+    ]
     save(tmp_path / "_build" / "quick" / "toy" / "toy" / "run.ipynb", *executed)
     run = tmp_path / "papermill_runs" / "paper" / "toy" / "first"
     save(run / "run.ipynb", *executed, code("1", [], [said("epoch 1\n", "stderr"), said("a zebra\n")]))
@@ -63,7 +84,11 @@ def root(tmp_path, monkeypatch):
     (run / "arrays.npz").write_bytes(b"")
     save(book / "results" / "toy.ipynb", prose("# Results"), code("print('executed', 1 + 1)"))
     monkeypatch.setenv("PULLPUSH_ROOT", str(tmp_path))
-    monkeypatch.setattr(stage, "page_blocks", lambda root: {"status": "[](/runs/paper/toy/first.ipynb)", "statusline": "Built."})
+    monkeypatch.setattr(
+        stage,
+        "page_blocks",
+        lambda root: {"status": "[](/runs/paper/toy/first.ipynb)", "statusline": "Built."},
+    )
     return tmp_path
 
 
@@ -88,7 +113,10 @@ def cells(staged, name):
 def test_executed_notebooks_take_the_place_of_their_sources(root, executions):
     staged = stage.gather(root)
     chapter = cells(staged, "experiments/toy.ipynb")
-    assert [cell["source"] for cell in chapter[1:]] == ["data = 1", "print(1)"]  # what papermill injected repeats the fold
+    assert [cell["source"] for cell in chapter[1:]] == [
+        "data = 1",
+        "print(1)",
+    ]  # what papermill injected repeats the fold
     assert chapter[2]["outputs"] == [said("1\n")]
     assert "/home/me" not in staged.files["experiments/toy.ipynb"].decode()
     assert executions == ["toy.ipynb"]
@@ -104,7 +132,9 @@ def test_a_committed_run_becomes_a_page_without_prose(root, executions):
     head, *rest = cells(stage.gather(root), "runs/paper/toy/first.ipynb")
     text = head["source"]
     assert text.startswith("# toy: first\n")
-    assert "| `data` | `\"mnist\"` |" in text and "| `margin` | `null` |" in text and "| seconds | 90.0 |" in text
+    assert (
+        '| `data` | `"mnist"` |' in text and "| `margin` | `null` |" in text and "| seconds | 90.0 |" in text
+    )
     assert "[](/experiments/toy.ipynb)" in text
     assert all(cell["cell_type"] == "code" for cell in rest)  # no label can appear twice
     assert rest[-1]["outputs"] == [said("a zebra\n")]  # progress on stderr is left out
@@ -113,7 +143,10 @@ def test_a_committed_run_becomes_a_page_without_prose(root, executions):
 def test_blocks_of_text_pages_are_filled(root, executions):
     page = stage.gather(root).files["index.md"].decode()
     assert "<!-- pullpush:statusline -->\nBuilt.\n<!-- /pullpush:statusline -->" in page and "old" not in page
-    assert stage.fill("<!-- pullpush:other -->\nkept\n<!-- /pullpush:other -->", {"status": "x"}) == "<!-- pullpush:other -->\nkept\n<!-- /pullpush:other -->"
+    assert (
+        stage.fill("<!-- pullpush:other -->\nkept\n<!-- /pullpush:other -->", {"status": "x"})
+        == "<!-- pullpush:other -->\nkept\n<!-- /pullpush:other -->"
+    )
 
 
 def test_globs_without_a_page_leave_the_contents(root, executions):
@@ -139,8 +172,8 @@ def test_only_what_differs_is_written(root, executions):
     (lambda root: os.utime(root / "book" / "results" / "toy.ipynb", (1, 1)), False),
     (lambda root: (root / "book" / "index.md").write_text("# New"), False),
     (lambda root: save(root / "book" / "results" / "toy.ipynb", code("print(2)")), True),
-    (lambda root: (root / "papermill_runs/paper/toy/first/record.json").write_text(json.dumps(RECORD | {"device": "cuda"})), True),
-    (lambda root: (root / "papermill_runs/paper/toy/first/arrays.npz").write_bytes(b"1"), True),
+    (lambda root: (root / RUN / "record.json").write_text(json.dumps(RECORD | {"device": "cuda"})), True),
+    (lambda root: (root / RUN / "arrays.npz").write_bytes(b"1"), True),
     (lambda root: (root / "lib").mkdir() or (root / "lib" / "figures.py").write_text("x = 1"), True),
 ], ids=["time of the notebook", "another page", "notebook", "record", "arrays", "library"])  # fmt: skip
 def test_results_are_executed_again_when_their_inputs_change(root, executions, touch, again):
@@ -154,7 +187,9 @@ def test_results_are_executed_again_when_their_inputs_change(root, executions, t
 
 def test_a_failing_results_notebook_says_where(root):
     save(root / "book" / "results" / "toy.ipynb", code("1"), code("{}['accuracy']"))
-    with pytest.raises(stage.StageError, match=r"book/results/toy.ipynb failed in cell 2: KeyError: 'accuracy'"):
+    with pytest.raises(
+        stage.StageError, match=r"book/results/toy.ipynb failed in cell 2: KeyError: 'accuracy'"
+    ):
         stage.gather(root)
     assert not list((root / "_build").rglob("toy.sha256"))
 
@@ -182,7 +217,13 @@ def test_the_site_is_built_once_and_warnings_stop_it(root, capsys):
 def test_status_names_the_records(root, monkeypatch):
     monkeypatch.setattr(stage, "_stale_runs", lambda: {("paper", "toy", "first")})
     blocks = stage.status_blocks(root)
-    assert "| [toy, first](/runs/paper/toy/first.ipynb) | paper | 2 | 1.5 | cpu | 2.15.0 | `abc1234` | older |" in blocks["status"]
-    assert "1 recorded runs with 2 seeds" in blocks["statusline"] or "1 recorded run with 2 seeds" in blocks["statusline"]
+    assert (
+        "| [toy, first](/runs/paper/toy/first.ipynb) | paper | 2 | 1.5 | cpu | 2.15.0 | `abc1234` | older |"
+        in blocks["status"]
+    )
+    assert (
+        "1 recorded runs with 2 seeds" in blocks["statusline"]
+        or "1 recorded run with 2 seeds" in blocks["statusline"]
+    )
     shutil.rmtree(root / "papermill_runs" / "paper")
     assert "No laptop or paper run is recorded yet" in stage.status_blocks(root)["statusline"]

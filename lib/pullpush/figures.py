@@ -1,10 +1,13 @@
-"""A figure in all its forms: interactive, a still for light and one for dark pages, alt text, and the numbers behind it.
+"""A figure in all its forms: interactive, a still for light and one for dark pages, alt text, and the numbers
+behind it.
 
-`show` takes a drawing function, a text alternative, a caption and a table of numbers, and displays one HTML element. On the
-site `_static/pullpush.js` turns the element's data into a plotly figure; in Jupyter, in print and without scripts the still
-stands there instead. The helpers (`curves`, `matrix`, `scatter_frames`, ...) draw the forms that several studies share.
+`show` takes a drawing function, a text alternative, a caption and a table of numbers, and displays one HTML
+element. On the site `_static/pullpush.js` turns the element's data into a plotly figure; in Jupyter, in print
+and without scripts the still stands there instead. The helpers (`curves`, `matrix`, `scatter_frames`, ...)
+draw the forms that several studies share.
 
-Nothing heavy is imported here: matplotlib and pandas come in when the first figure is drawn, plotly never has to.
+Nothing heavy is imported here: matplotlib and pandas come in when the first figure is drawn, plotly never has
+to.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ from urllib.parse import quote
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
     from pandas import DataFrame
@@ -33,17 +35,28 @@ if TYPE_CHECKING:
 PULL = "#2f7fc4"  # a cool blue, everywhere in the book
 PUSH = "#d9701a"  # a warm orange, everywhere in the book
 
-# Ten classes at evenly spaced lightness (L* 38 to 82): they stay apart in greyscale, and by at least 20 CIELAB units for readers
-# with protanopia, deuteranopia or tritanopia (tests/test_figures.py computes it). Neighbouring indices differ in lightness.
+# Ten classes at evenly spaced lightness (L* 38 to 82): they stay apart in greyscale, and by at least 20
+# CIELAB units for readers with protanopia, deuteranopia or tritanopia (tests/test_figures.py computes it).
+# Neighbouring indices differ in lightness.
 CLASS_COLOURS = (
-    "#3f51af", "#f27300", "#7f6127", "#74beb7", "#c15f73", "#adc970", "#726c99", "#c192dd", "#6c7ffe", "#00e8a9",
+    "#3f51af", "#f27300", "#7f6127", "#74beb7", "#c15f73",
+    "#adc970", "#726c99", "#c192dd", "#6c7ffe", "#00e8a9",
 )  # fmt: skip
 CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", "*")
 _PLOTLY_MARKERS = {
-    "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
-    "<": "triangle-left", "p": "pentagon", "*": "star",
+    "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down",
+    "P": "cross", "X": "x", "<": "triangle-left", "p": "pentagon", "*": "star",
 }  # fmt: skip
-_PLOTLY_MARKERS_3D = ("circle", "diamond", "square", "cross", "x", "circle-open", "diamond-open", "square-open")
+_PLOTLY_MARKERS_3D = (
+    "circle",
+    "diamond",
+    "square",
+    "cross",
+    "x",
+    "circle-open",
+    "diamond-open",
+    "square-open",
+)
 
 STILL_BYTES = 20_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
 SPRITE_BYTES = 40_000  # what the images in the hovers of one figure may weigh together
@@ -68,7 +81,9 @@ THEMES = (LIGHT, DARK)
 
 @dataclass(frozen=True)
 class Method:
-    """How a method looks in every figure. The colour has a contrast of 3:1 on both backgrounds; marker and dash tell it in grey."""
+    """How a method looks in every figure. The colour has a contrast of 3:1 on both backgrounds; marker and
+    dash tell it in grey.
+    """
 
     label: str
     colour: str
@@ -95,7 +110,9 @@ def method(name: str) -> Method:
         return METHODS[name]
     near = difflib.get_close_matches(name, METHODS, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"No colour for method {name!r}.{hint} Known: {', '.join(METHODS)}; add new ones to figures.METHODS.")
+    raise ValueError(
+        f"No colour for method {name!r}.{hint} Known: {', '.join(METHODS)}; add new ones to figures.METHODS."
+    )
 
 
 def colour(name: str) -> str:
@@ -109,7 +126,7 @@ class HasProvenance(Protocol):
     def provenance(self) -> Mapping[str, Any]: ...
 
 
-# ---------------------------------------------------------------------------------------------------------------- one figure
+# ------------------------------------------------------------------------------------------------- one figure
 
 
 def show(
@@ -126,16 +143,20 @@ def show(
 ) -> None:
     """Display a figure in all its forms.
 
-    name         unique in its page, e.g. "training-curves": the anchor #fig-training-curves and the name of the CSV
-    still        draws it with matplotlib for a theme; called for LIGHT and for DARK with matching defaults in force
+    name         unique in its page, e.g. "training-curves": the anchor #fig-training-curves and the name of
+                 the CSV
+    still        draws it with matplotlib for a theme; called for LIGHT and for DARK with matching defaults in
+                 force
     alt          what the figure shows, with its numbers, for those who do not see it
     caption      one sentence: what to see; n belongs here. `\\(x\\)` is typeset
     data         the numbers behind it
     run          fills the fold "How this was made"
-    interactive  a plotly Figure, or a dict {"data", "layout", "frames"}; frames get a native slider, whose label is
-                 layout.meta["slider"]; layout.meta["sprite"] (see `sprite`) shows images on hover, by customdata
+    interactive  a plotly Figure, or a dict {"data", "layout", "frames"}; frames get a native slider, whose
+                 label is layout.meta["slider"]; layout.meta["sprite"] (see `sprite`) shows images on hover,
+                 by customdata
     aspect       width / height of the interactive form; the still's own by default
-    shrink       the still may become as narrow as a phone; otherwise it scrolls there, so that its lettering stays legible
+    shrink       the still may become as narrow as a phone; otherwise it scrolls there, so that its lettering
+                 stays legible
 
     Raises ValueError where alt or caption is empty, or the name is not made of a-z, 0-9 and hyphens.
     """
@@ -161,7 +182,8 @@ def render(
     for theme in THEMES:
         uri, width, height = _still(still, theme)
         ratio = width / height
-        # Without the site's style sheet (Jupyter, GitHub) only the light still is seen; the sheet swaps them by theme.
+        # Without the site's style sheet (Jupyter, GitHub) only the light still is seen; the sheet swaps them
+        # by theme.
         hidden = ' style="display:none"' if theme is DARK else ' style="max-width:100%;height:auto"'
         images.append(
             f'<img class="pp-still pp-{theme.name} dark-light" src="{uri}" width="{width}" height="{height}"'
@@ -169,9 +191,12 @@ def render(
         )
     live = ""
     if interactive is not None:
-        spec = json.dumps(_compact(_spec(interactive)), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+        spec = json.dumps(_compact(_spec(interactive)), separators=(",", ":"), allow_nan=False).replace(
+            "</", "<\\/"
+        )
         live = (
-            f'<div class="pp-live" data-label="{html.escape(alt)}" data-aspect="{aspect or ratio:.3f}" hidden></div>'
+            f'<div class="pp-live" data-label="{html.escape(alt)}" data-aspect="{aspect or ratio:.3f}"'
+            " hidden></div>"
             f'<script type="application/json" class="pp-spec">{spec}</script>'
         )
     box = "pp-stills pp-shrink" if shrink else "pp-stills"
@@ -181,7 +206,9 @@ def render(
 
 def _require(name: str, alt: str, caption: str) -> None:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(f"Figure name {name!r} must be made of a-z, 0-9 and single hyphens, such as 'training-curves'.")
+        raise ValueError(
+            f"Figure name {name!r} must be made of a-z, 0-9 and single hyphens, such as 'training-curves'."
+        )
     for label, text in (("alt", alt), ("caption", caption)):
         if not text.strip():
             raise ValueError(f"Figure {name!r} has an empty {label}: say in a sentence what it shows.")
@@ -189,8 +216,8 @@ def _require(name: str, alt: str, caption: str) -> None:
 
 def _element(name: str, body: str, caption: str, data: DataFrame, run: HasProvenance | None) -> str:
     return (
-        f'<figure class="pp-figure" id="fig-{name}">{body}<figcaption>{html.escape(caption, quote=False)}</figcaption>'
-        f"{_made(name, data, run)}</figure>"
+        f'<figure class="pp-figure" id="fig-{name}">{body}'
+        f"<figcaption>{html.escape(caption, quote=False)}</figcaption>{_made(name, data, run)}</figure>"
     )
 
 
@@ -221,12 +248,14 @@ def _csv(name: str, data: DataFrame) -> tuple[str, str]:
     """The table as a data URI and its file name. Six significant digits are more than a figure shows."""
     text = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     if len(text) <= PLAIN_CSV_BYTES:
-        return "data:text/csv;charset=utf-8," + quote(text, safe=",.:;()[]+ ").replace(" ", "%20"), f"{name}.csv"
+        return "data:text/csv;charset=utf-8," + quote(text, safe=",.:;()[]+ ").replace(
+            " ", "%20"
+        ), f"{name}.csv"
     packed = gzip.compress(text.encode(), 9, mtime=0)
     return "data:application/gzip;base64," + base64.b64encode(packed).decode(), f"{name}.csv.gz"
 
 
-# --------------------------------------------------------------------------------------------------------------------- stills
+# ----------------------------------------------------------------------------------------------------- stills
 
 
 @contextmanager
@@ -247,8 +276,12 @@ def style(theme: Theme) -> Iterator[None]:
         yield
 
 
-def canvas(width: float = 7.0, height: float = 4.0, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure and its axes that no global state keeps alive: `fig, ax = figures.canvas()` (inches; 7 fills the page)."""
+def canvas(
+    width: float = 7.0, height: float = 4.0, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes that no global state keeps alive: `fig, ax = figures.canvas()` (inches; 7 fills
+    the page).
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -265,31 +298,40 @@ def _still(draw: Callable[[Theme], Figure], theme: Theme) -> tuple[str, int, int
         uri = _encode(figure)
     import sys
 
-    if "matplotlib.pyplot" in sys.modules:  # drawn with plt: or else the figure stays in memory and is shown a second time
+    if (
+        "matplotlib.pyplot" in sys.modules
+    ):  # drawn with plt: or else the figure stays in memory and is shown a second time
         sys.modules["matplotlib.pyplot"].close(figure)
     return uri, round(inches[0] * 96), round(inches[1] * 96)
 
 
 def _encode(figure: Figure) -> str:
-    """SVG where it is small, else the best WebP within STILL_BYTES; a still that holds images takes the smaller form."""
+    """SVG where it is small, else the best WebP within STILL_BYTES; a still that holds images takes the
+    smaller form.
+    """
     from PIL import Image
 
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     drawing = _slim(stream.getvalue().decode()).encode()
     if len(drawing) > STILL_BYTES or b"<image" in drawing:
-        # A drawing has few colours: a palette without loss is smaller than lossy WebP and keeps letters crisp.
+        # A drawing has few colours: a palette without loss is smaller than lossy WebP and keeps letters
+        # crisp.
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=150)
         image = Image.open(stream).convert("RGB")
-        pixels = _webp(image.quantize(64, dither=Image.Dither.NONE).convert("RGB"), STILL_BYTES, otherwise=image)
+        pixels = _webp(
+            image.quantize(64, dither=Image.Dither.NONE).convert("RGB"), STILL_BYTES, otherwise=image
+        )
         if len(pixels) < len(drawing):
             return "data:image/webp;base64," + base64.b64encode(pixels).decode()
     return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode()
 
 
 def _slim(svg: str) -> str:
-    """The drawing without metadata, unused ids, repeated fonts, line breaks and digits beyond a hundredth of a point."""
+    """The drawing without metadata, unused ids, repeated fonts, line breaks and digits beyond a hundredth of
+    a point.
+    """
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
     svg = re.sub(r"\s+", " ", svg).replace("> <", "><")
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
@@ -300,7 +342,9 @@ def _slim(svg: str) -> str:
 
 
 def _webp(image: Any, budget: int, otherwise: Any = None) -> bytes:
-    """A PIL image as WebP: lossless if that fits the budget, else `otherwise` at the highest quality that does, else smaller."""
+    """A PIL image as WebP: lossless if that fits the budget, else `otherwise` at the highest quality that
+    does, else smaller.
+    """
     stream = io.BytesIO()
     image.save(stream, "webp", lossless=True, method=4)
     scale, image = 1.0, otherwise or image
@@ -316,20 +360,24 @@ def _webp(image: Any, budget: int, otherwise: Any = None) -> bytes:
     return stream.getvalue()
 
 
-# ------------------------------------------------------------------------------------------------------------ interactive forms
+# ------------------------------------------------------------------------------------------ interactive forms
 
 
 def _spec(interactive: Any) -> dict[str, Any]:
     """A plotly Figure, or a dict in its form, as a dict without plotly's 7 kB default template."""
     spec = dict(interactive.to_plotly_json() if hasattr(interactive, "to_plotly_json") else interactive)
     if unknown := set(spec) - {"data", "layout", "frames"}:
-        raise ValueError(f"An interactive figure holds data, layout and frames, not {', '.join(sorted(unknown))}.")
+        raise ValueError(
+            f"An interactive figure holds data, layout and frames, not {', '.join(sorted(unknown))}."
+        )
     spec["layout"] = {key: value for key, value in dict(spec.get("layout", {})).items() if key != "template"}
     return spec
 
 
 def _compact(value: Any) -> Any:
-    """Plain JSON with floats at 3 decimals (at least 4 significant digits below 1); missing numbers become null."""
+    """Plain JSON with floats at 3 decimals (at least 4 significant digits below 1); missing numbers become
+    null.
+    """
     if isinstance(value, Mapping):
         return {str(key): _compact(item) for key, item in value.items()}
     if hasattr(value, "tolist"):  # arrays and scalars of numpy, pandas, torch
@@ -350,11 +398,16 @@ def _compact(value: Any) -> Any:
 
 def _short(values: NDArray[Any]) -> dict[str, str]:
     """Numbers as plotly's base64 16-bit integers: 2.7 characters each."""
-    return {"dtype": "i2", "bdata": base64.b64encode(np.asarray(values).round().astype("<i2").tobytes()).decode()}
+    return {
+        "dtype": "i2",
+        "bdata": base64.b64encode(np.asarray(values).round().astype("<i2").tobytes()).decode(),
+    }
 
 
 def sprite(images: ArrayLike, budget: int = SPRITE_BYTES) -> dict[str, Any]:
-    """Many small images as one, for hovers: layout.meta["sprite"]. images: (n, c, h, w), uint8 or floats in [0, 1]."""
+    """Many small images as one, for hovers: layout.meta["sprite"]. images: (n, c, h, w), uint8 or floats in
+    [0, 1].
+    """
     from PIL import Image
 
     pictures = _pictures(images)
@@ -363,7 +416,11 @@ def sprite(images: ArrayLike, budget: int = SPRITE_BYTES) -> dict[str, Any]:
     rows = -(-n // columns)
     sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
     sheet[:n] = pictures
-    sheet = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    sheet = (
+        sheet.reshape(rows, columns, height, width, 3)
+        .swapaxes(1, 2)
+        .reshape(rows * height, columns * width, 3)
+    )
     uri = "data:image/webp;base64," + base64.b64encode(_webp(Image.fromarray(sheet), budget)).decode()
     return {"src": uri, "columns": columns, "rows": rows, "count": n}
 
@@ -380,7 +437,7 @@ def _pictures(images: ArrayLike) -> NDArray[np.uint8]:
     return array.transpose(0, 2, 3, 1)
 
 
-# -------------------------------------------------------------------------------------------------------------- shared forms
+# ----------------------------------------------------------------------------------------------- shared forms
 
 
 def image_grid(
@@ -414,7 +471,9 @@ def image_grid(
     tall, wide = array.shape[:2]
     for what, given, wanted in (("rows", rows, tall), ("columns", columns, wide)):
         if given is not None and len(given) != wanted:
-            raise ValueError(f"{what} has {len(given)} entries for {wanted}; image grid {name!r} is {tall} x {wide}.")
+            raise ValueError(
+                f"{what} has {len(given)} entries for {wanted}; image grid {name!r} is {tall} x {wide}."
+            )
     pictures = _pictures(array.reshape(tall * wide, *array.shape[2:]))
     if data is None:
         pixels = pictures[:count].reshape(count, -1) / 255
@@ -439,13 +498,17 @@ def image_grid(
     uri = "data:image/webp;base64," + base64.b64encode(_webp(Image.fromarray(sheet), STILL_BYTES)).decode()
 
     def line(kind: str, texts: Sequence[str]) -> str:
-        return f'<div class="pp-{kind}" aria-hidden="true">{"".join(f"<span>{html.escape(text)}</span>" for text in texts)}</div>'
+        cells = "".join(f"<span>{html.escape(text)}</span>" for text in texts)
+        return f'<div class="pp-{kind}" aria-hidden="true">{cells}</div>' if texts else ""
 
-    shown = min(96 * width / 28, 640 / wide) * wide  # CSS pixels: ten fill the page, a few do not become giants
+    shown = (
+        min(96 * width / 28, 640 / wide) * wide
+    )  # CSS pixels: ten fill the page, a few do not become giants
     body = (
         f'<div class="pp-grid" style="--columns:{wide};--rows:{tall};--shown:{shown:.0f}px">'
-        f"{line('columns', columns) if columns is not None else ''}{line('rows', rows) if rows is not None else ''}"
-        f'<img class="pp-pixels dark-light" src="{uri}" width="{sheet.shape[1]}" height="{sheet.shape[0]}" alt="{html.escape(alt)}"'
+        f"{line('columns', columns or ())}{line('rows', rows or ())}"
+        f'<img class="pp-pixels dark-light" src="{uri}" width="{sheet.shape[1]}" height="{sheet.shape[0]}"'
+        f' alt="{html.escape(alt)}"'
         f' style="image-rendering:pixelated;width:100%;max-width:{shown:.0f}px;height:auto"></div>'
     )
     display(HTML(_element(name, body, caption, data, run)))
@@ -481,13 +544,17 @@ def curves(
         for ax, column, title in zip(axes[0], panels, titles, strict=True):
             for i, key in enumerate(keys):
                 part = data if hue is None else data[data[hue] == key]
-                look = METHODS.get(str(key)) or Method(str(key), CLASS_COLOURS[i % 10] if hue else PULL, CLASS_MARKERS[i % 10], "-")
+                look = METHODS.get(str(key)) or Method(
+                    str(key), CLASS_COLOURS[i % 10] if hue else PULL, CLASS_MARKERS[i % 10], "-"
+                )
                 stats = part.groupby(x)[column].agg(["mean", "min", "max"])
                 where = stats.index.to_numpy()
-                mark = dict(marker=look.marker, markersize=5) if len(where) <= 15 else {}
+                mark = {"marker": look.marker, "markersize": 5} if len(where) <= 15 else {}
                 ax.plot(where, stats["mean"], look.dash, color=look.colour, label=look.label, **mark)
                 if seed in part and part[seed].nunique() > 1:
-                    ax.fill_between(where, stats["min"], stats["max"], color=look.colour, alpha=0.2, linewidth=0)
+                    ax.fill_between(
+                        where, stats["min"], stats["max"], color=look.colour, alpha=0.2, linewidth=0
+                    )
             ax.set_xlabel(x_label or x)
             ax.set_title(title)
             if y_range is not None:
@@ -514,7 +581,8 @@ def scatter_frames(
 ) -> None:
     """Points in the plane with a slider, such as t-SNE at several perplexities; the axes carry no scale.
 
-    frames  {name of the slider's stop: (n, 2)}, in order, the same points in each      labels: (n,) class indices
+    frames  {name of the slider's stop: (n, 2)}, in order, the same points in each      labels: (n,) class
+            indices
     start   the stop shown first and on the still; the middle one by default
     images  (n, c, h, w): shown when a point is hovered
     """
@@ -535,7 +603,9 @@ def points3d(
     images: ArrayLike | None = None,
     run: HasProvenance | None = None,
 ) -> None:
-    """Points in space, to be turned. points: (n, 3), or {stop: (n, 3)} for a slider; the rest as in `scatter_frames`."""
+    """Points in space, to be turned. points: (n, 3), or {stop: (n, 3)} for a slider; the rest as in
+    `scatter_frames`.
+    """
     frames = points if isinstance(points, Mapping) else {"": points}
     _points(name, frames, labels, classes, 3, alt, caption, slider, start, images, run, axes)
 
@@ -564,11 +634,16 @@ def _points(
         raise ValueError(f"start={start!r} is not a frame of {name!r}: {', '.join(names)}.")
     for stop, xy in stops.items():
         if xy.shape != (len(classes_of), dimensions):
-            raise ValueError(f"Frame {stop!r} of {name!r} has shape {xy.shape}, not {(len(classes_of), dimensions)}.")
+            raise ValueError(
+                f"Frame {stop!r} of {name!r} has shape {xy.shape}, not {(len(classes_of), dimensions)}."
+            )
     if len(classes_of) > 3000:
         raise ValueError(f"{len(classes_of)} points in {name!r}: a page carries at most 3000; give a sample.")
     # A common scale within each frame, into 16-bit integers: a thousandth of the width is finer than a dot.
-    scaled = {stop: (xy - xy.mean(0)) / max(float(np.abs(xy - xy.mean(0)).max()), 1e-12) * 1000 for stop, xy in stops.items()}
+    scaled = {
+        stop: (xy - xy.mean(0)) / max(float(np.abs(xy - xy.mean(0)).max()), 1e-12) * 1000
+        for stop, xy in stops.items()
+    }
     present = [k for k in range(len(classes)) if (classes_of == k).any()]
     letters = "xyz"[:dimensions]
 
@@ -581,7 +656,7 @@ def _points(
         trace |= {
             "type": "scatter" if dimensions == 2 else "scatter3d", "mode": "markers", "name": classes[k],
             "customdata": _short(np.flatnonzero(classes_of == k)),
-            "marker": {"color": CLASS_COLOURS[k % 10], "symbol": symbol, "size": 7 if dimensions == 2 else 3.5},
+            "marker": {"color": CLASS_COLOURS[k % 10], "symbol": symbol, "size": 7 if dimensions == 2 else 4},
         }  # fmt: skip
     meta: dict[str, Any] = {"slider": slider, "start": start}
     if images is not None:
@@ -600,7 +675,15 @@ def _points(
         shade = {"depthshade": False} if dimensions == 3 else {}  # one colour a class, as the legend has it
         for k in present:
             xy = scaled[start][classes_of == k].T
-            ax.scatter(*xy, s=16, c=CLASS_COLOURS[k % 10], marker=CLASS_MARKERS[k % 10], linewidths=0, label=classes[k], **shade)
+            ax.scatter(
+                *xy,
+                s=16,
+                c=CLASS_COLOURS[k % 10],
+                marker=CLASS_MARKERS[k % 10],
+                linewidths=0,
+                label=classes[k],
+                **shade,
+            )
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
         if dimensions == 2:
             ax.set_aspect("equal")
@@ -609,7 +692,9 @@ def _points(
             ax.spines[:].set_visible(False)
         else:
             assert axes is not None
-            ax.set(xticklabels=[], yticklabels=[], zticklabels=[], xlabel=axes[0], ylabel=axes[1], zlabel=axes[2])
+            ax.set(
+                xticklabels=[], yticklabels=[], zticklabels=[], xlabel=axes[0], ylabel=axes[1], zlabel=axes[2]
+            )
         if frame_list:
             ax.set_title(f"{slider} {start}")
         return figure
@@ -647,7 +732,9 @@ def matrix(
 
     array = np.asarray(values)
     if array.shape != (len(rows), len(columns)):
-        raise ValueError(f"Matrix {name!r} has shape {array.shape} for {len(rows)} row and {len(columns)} column names.")
+        raise ValueError(
+            f"Matrix {name!r} has shape {array.shape} for {len(rows)} row and {len(columns)} column names."
+        )
 
     def still(theme: Theme) -> Figure:
         from matplotlib import colormaps
@@ -664,7 +751,9 @@ def matrix(
         ax.imshow(array, cmap=shade, norm=norm, aspect="auto", interpolation="none")
         ax.grid(False)
         ax.spines[:].set_visible(False)
-        turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 5 else {}
+        turn = (
+            {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 5 else {}
+        )
         ax.set_xticks(range(len(columns)), columns, **turn)
         ax.set_yticks(range(len(rows)), rows)
         ax.tick_params(length=0)
@@ -673,7 +762,9 @@ def matrix(
             dark_cell = _luminance(shade(norm(value))[:3]) < 0.179  # where white and black contrast equally
             text = "" if not np.isfinite(value) else f"{value:{fmt}}"
             text = text if text.strip("-0.%") else text and "0"  # a plain 0 leaves the eye to the others
-            ax.text(j, i, text, ha="center", va="center", fontsize=8, color="#ffffff" if dark_cell else "#000000")
+            ax.text(
+                j, i, text, ha="center", va="center", fontsize=8, color="#ffffff" if dark_cell else "#000000"
+            )
         return figure
 
     table = pd.DataFrame(array, columns=list(columns))
@@ -700,9 +791,11 @@ def paired(
     x_label: str = "difference",
     run: HasProvenance | None = None,
 ) -> None:
-    """Paired differences: one row per comparison with its mean and interval; seeds as small dots where `differences` lists them.
+    """Paired differences: one row per comparison with its mean and interval; seeds as small dots where
+    `differences` lists them.
 
-    An interval that leaves out zero is drawn filled, in the colour of its sign (blue above, orange below); others hollow.
+    An interval that leaves out zero is drawn filled, in the colour of its sign (blue above, orange below);
+    others hollow.
     """
     _columns(data, [label, difference, low, high], f"paired figure {name!r}")
 
@@ -713,7 +806,14 @@ def paired(
             clear = row[low] > 0 or row[high] < 0
             shade = (PULL if row[difference] > 0 else PUSH) if clear else theme.muted
             ax.plot([row[low], row[high]], [y, y], color=shade, linewidth=2.4, solid_capstyle="butt")
-            ax.plot(row[difference], y, "o", color=shade, markersize=8, markerfacecolor=shade if clear else theme.paper)
+            ax.plot(
+                row[difference],
+                y,
+                "o",
+                color=shade,
+                markersize=8,
+                markerfacecolor=shade if clear else theme.paper,
+            )
             dots = row.get("differences")
             if isinstance(dots, (list, tuple, np.ndarray)):
                 ax.plot(dots, [y + 0.28] * len(dots), ".", color=theme.muted, markersize=5)
@@ -746,7 +846,8 @@ def table(
 ) -> None:
     """A table of scores: mean and interval, the paper's number beside ours, the best value marked.
 
-    data     one row per row; for a score s: its column s, and where known s_low and s_high (interval), s_paper
+    data     one row per row; for a score s: its column s, and where known s_low and s_high (interval),
+             s_paper
     labels   the columns that name a row; all that belong to no score, `n` or link by default
     best     "max", "min" or None: mark the best of each score, within each value of column `group` if given
     link     a column of addresses, put on the first label: the page of the run that made the row
@@ -756,7 +857,10 @@ def table(
     if best not in ("max", "min", None):
         raise ValueError(f"best={best!r} is not allowed: 'max', 'min' or None.")
     _require(name, caption, caption)
-    parts = {score: [f"{score}{end}" for end in ("", "_low", "_high", "_paper") if f"{score}{end}" in data] for score in scores}
+    parts = {
+        score: [f"{score}{end}" for end in ("", "_low", "_high", "_paper") if f"{score}{end}" in data]
+        for score in scores
+    }
     taken = {column for columns in parts.values() for column in columns} | {"n", link}
     labels = [str(column) for column in data if column not in taken] if labels is None else list(labels)
     _columns(data, [*scores, *labels] + [column for column in (group, link) if column], f"table {name!r}")
@@ -801,7 +905,8 @@ def table(
             cells.append(f'<td class="pp-number">{row["n"]}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     body = (
-        f'<div class="pp-scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table class="pp-table">'
+        f'<div class="pp-scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
+        f'<table class="pp-table">'
         f"<thead><tr>{top}</tr>{under}</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
     display(HTML(_element(name, body, caption, data, run)))
@@ -819,4 +924,5 @@ def _columns(data: DataFrame, wanted: Sequence[str], where: str) -> None:
         if column not in data:
             near = difflib.get_close_matches(column, map(str, data.columns), n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"No column {column!r} in the data of {where}.{hint} It has: {', '.join(map(str, data.columns))}.")
+            known = ", ".join(map(str, data.columns))
+            raise ValueError(f"No column {column!r} in the data of {where}.{hint} It has: {known}.")

@@ -1,4 +1,5 @@
-"""The picture on the front page: points on a sphere, pulled together within a group and pushed apart between groups.
+"""The picture on the front page: points on a sphere, pulled together within a group and pushed apart between
+groups.
 
 It is computed, not drawn: gradient descent on the two forces, from random places, on the unit sphere.
 """
@@ -10,14 +11,16 @@ from pullpush.figures import CLASS_COLOURS, PULL, PUSH
 GROUPS, MEMBERS, STEPS = 5, 9, 240
 SHOWN = (2, 4, 5, 7, 9)  # class colours of the groups: none that reads as pull or push
 RADIUS = 100
+TILT = 0.35  # radians from which the sphere is seen from above
 
 
 def trajectories(seed: int = 4) -> np.ndarray:
-    """Places of GROUPS * MEMBERS points on the unit sphere, (STEPS + 1, n, 3), row i belonging to group i // MEMBERS.
+    """Places of GROUPS * MEMBERS points on the unit sphere, (STEPS + 1, n, 3), row i belonging to group i //
+    MEMBERS.
 
-    Each step goes down the gradient of mean |x_i - x_j|^2 over pairs of one group plus mean exp(-2 |x_i - x_j|^2) over pairs of
-    two groups: Wang & Isola's alignment and uniformity (arXiv:2005.10242), before the logarithm. A much shorter push between all
-    points keeps those of a group from hiding each other.
+    Each step goes down the gradient of mean |x_i - x_j|^2 over pairs of one group plus mean exp(-2 |x_i -
+    x_j|^2) over pairs of two groups: Wang & Isola's alignment and uniformity (arXiv:2005.10242), before the
+    logarithm. A much shorter push between all points keeps those of a group from hiding each other.
     """
     rng = np.random.default_rng(seed)
     n = GROUPS * MEMBERS
@@ -41,34 +44,40 @@ def trajectories(seed: int = 4) -> np.ndarray:
 
 def _seen(places: np.ndarray) -> np.ndarray:
     """Orthographic view from the front, a little from above: x right, y down, z towards the reader."""
-    tilt = 0.35
     x, y, z = places[..., 0], places[..., 1], places[..., 2]
-    return np.stack([x * RADIUS, (-y * np.cos(tilt) + z * np.sin(tilt)) * RADIUS, z * np.cos(tilt) + y * np.sin(tilt)], -1)
+    return np.stack(
+        [x * RADIUS, (-y * np.cos(TILT) + z * np.sin(TILT)) * RADIUS, z * np.cos(TILT) + y * np.sin(TILT)], -1
+    )
 
 
 def html(seed: int = 4) -> str:
-    """Two spheres side by side: the forces on one point at the start, and all points on their way (CSS moves them)."""
+    """Two spheres side by side: the forces on one point at the start, and all points on their way (CSS moves
+    them).
+    """
     path = _seen(trajectories(seed))
     first = (
-        "Before training, points of five groups lie mixed on a sphere. Blue arrows pull one point towards the others of its group; "
-        "orange arrows push it away from its neighbours of other groups."
+        "Before training, points of five groups lie mixed on a sphere. Blue arrows pull the others of one "
+        "point's group towards it; orange arrows push its neighbours of other groups away."
     )
     second = "After training, the same points form five tight groups, far from each other on the sphere."
     return (
         f'<div class="pp-idea"><figure>{_sphere(first, _forces(path[0]) + _dots(path[:1]))}'
-        '<figcaption><span class="pp-pull">Pull</span> what belongs together, <span class="pp-push">push</span> what does not</figcaption>'
-        f"</figure><figure>{_sphere(second, _dots(path))}<figcaption>until each group has a place of its own</figcaption></figure></div>"
+        '<figcaption><span class="pp-pull">Pull</span> what belongs together, <span class="pp-push">push'
+        f"</span> what does not</figcaption></figure><figure>{_sphere(second, _dots(path))}"
+        "<figcaption>until each group has a place of its own</figcaption></figure></div>"
     )
 
 
 def _sphere(alt: str, inner: str) -> str:
     rings = "".join(
-        f'<ellipse rx="{RADIUS * np.cos(angle):.1f}" ry="{RADIUS * np.cos(angle) * 0.34:.1f}" cy="{-RADIUS * np.sin(angle) * 0.94:.1f}"/>'
-        for angle in (-0.6, 0.0, 0.6)
+        f'<ellipse rx="{RADIUS * np.cos(latitude):.1f}" ry="{RADIUS * np.cos(latitude) * np.sin(TILT):.1f}"'
+        f' cy="{-RADIUS * np.sin(latitude) * np.cos(TILT):.1f}"/>'
+        for latitude in (-0.6, 0.0, 0.6)
     )
     return (
         f'<svg viewBox="-112 -112 224 224" role="img" aria-label="{alt}">'
-        f'<g fill="none" stroke="var(--pp-grid)" stroke-width="1"><circle r="{RADIUS}" stroke-width="1.5"/>{rings}</g>{inner}</svg>'
+        f'<g fill="none" stroke="var(--pp-grid)"><circle r="{RADIUS}" stroke-width="1.5"/>{rings}</g>'
+        f"{inner}</svg>"
     )
 
 
@@ -98,9 +107,13 @@ def _forces(places: np.ndarray) -> str:
     near = depth > 0.1
     friends = [i for i in np.argsort(distance) if group[i] == group[anchor] and i != anchor and near[i]][:4]
     others = [i for i in np.argsort(distance) if group[i] != group[anchor] and near[i]][:4]
-    lines = [_arrow(flat[i], flat[i] + (flat[anchor] - flat[i]) * (1 - 9 / distance[i]) * 0.9, PULL) for i in friends]
+    lines = [
+        _arrow(flat[i], flat[i] + (flat[anchor] - flat[i]) * (1 - 9 / distance[i]) * 0.9, PULL)
+        for i in friends
+    ]
     lines += [_arrow(flat[i], flat[i] + (flat[i] - flat[anchor]) / distance[i] * 30, PUSH) for i in others]
-    ring = f'<circle cx="{flat[anchor][0]:.1f}" cy="{flat[anchor][1]:.1f}" r="9" fill="none" stroke="var(--pp-ink)" stroke-width="1.6"/>'
+    x, y = flat[anchor]
+    ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="9" fill="none" stroke="var(--pp-ink)" stroke-width="1.6"/>'
     return "".join(lines) + ring
 
 
@@ -110,6 +123,6 @@ def _arrow(start: np.ndarray, end: np.ndarray, shade: str) -> str:
     base = end - 7 * along
     head = " ".join(f"{x:.1f},{y:.1f}" for x, y in (end, base + 4 * across, base - 4 * across))
     return (
-        f'<path d="M{start[0]:.1f} {start[1]:.1f}L{base[0]:.1f} {base[1]:.1f}" stroke="{shade}" stroke-width="2.4"/>'
-        f'<polygon points="{head}" fill="{shade}"/>'
+        f'<path d="M{start[0]:.1f} {start[1]:.1f}L{base[0]:.1f} {base[1]:.1f}"'
+        f' stroke="{shade}" stroke-width="2.4"/><polygon points="{head}" fill="{shade}"/>'
     )

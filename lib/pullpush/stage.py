@@ -1,8 +1,8 @@
 """Build the site: `python -m pullpush.stage`.
 
-The staged book, `_build/stage/`, is `book/` with executed notebooks in the place of their sources and one page for each
-committed run (design.md, "The stage"). jupyter-book turns it into `_build/html/`. Everything is compared by content: a call with
-nothing to do takes seconds.
+The staged book, `_build/stage/`, is `book/` with executed notebooks in the place of their sources and one
+page for each committed run (design.md, "The stage"). jupyter-book turns it into `_build/html/`. Everything is
+compared by content: a call with nothing to do takes seconds.
 """
 
 from __future__ import annotations
@@ -21,8 +21,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RESULTS_FORM = "2"  # raise it when execution of a results notebook changes in a way that its inputs do not show
-BUILDERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "sphinx-design", "myst-nb", "plotly", "sphinx-mathjax-offline")
+RESULTS_FORM = (
+    "2"  # raise it when execution of a results notebook changes in a way that its inputs do not show
+)
+BUILDERS = (
+    "jupyter-book",
+    "sphinx",
+    "sphinx-book-theme",
+    "sphinx-design",
+    "myst-nb",
+    "plotly",
+    "sphinx-mathjax-offline",
+)
 
 
 KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
@@ -44,8 +54,14 @@ class Stage:
         return self.root / "_build" / "stage"
 
     def write(self) -> bool:
-        """Make the folder hold exactly these files, touching only those that differ; whether pages came or went."""
-        kept = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        """Make the folder hold exactly these files, touching only those that differ; whether pages came or
+        went.
+        """
+        kept = {
+            path.relative_to(self.folder).as_posix(): path
+            for path in self.folder.rglob("*")
+            if path.is_file()
+        }
         for name in kept.keys() - self.files.keys():
             kept[name].unlink()
         for name, content in self.files.items():
@@ -58,11 +74,16 @@ class Stage:
     def digest(self) -> str:
         """Of every file, and of the versions of what turns them into pages."""
         versions = {name: metadata.version(name) for name in BUILDERS}
-        return _digest(json.dumps(versions).encode(), *(part for n in sorted(self.files) for part in (n.encode(), self.files[n])))
+        return _digest(
+            json.dumps(versions).encode(),
+            *(part for n in sorted(self.files) for part in (n.encode(), self.files[n])),
+        )
 
 
 def build(root: Path) -> Path:
-    """Stage the book and render it; the path of its front page. Raises StageError where a notebook or a page is wrong."""
+    """Stage the book and render it; the path of its front page. Raises StageError where a notebook or a page
+    is wrong.
+    """
     stage = gather(root)
     page = root / "_build" / "html" / "index.html"
     stamp = root / "_build" / "site.sha256"
@@ -93,7 +114,9 @@ def gather(root: Path) -> Stage:
     for path in records:
         run = path.parent
         name = run.relative_to(root / "papermill_runs").as_posix()
-        stage.files[f"runs/{name}.ipynb"] = _dump(run_page(_load(run / "run.ipynb"), json.loads(path.read_text()), stage.files))
+        stage.files[f"runs/{name}.ipynb"] = _dump(
+            run_page(_load(run / "run.ipynb"), json.loads(path.read_text()), stage.files)
+        )
     for path in sorted((book / "results").glob("*.ipynb")):
         stage.files[f"results/{path.name}"] = executed_results(root, path)
     blocks = page_blocks(root)
@@ -104,7 +127,7 @@ def gather(root: Path) -> Stage:
     return stage
 
 
-# ------------------------------------------------------------------------------------------------------------------- notebooks
+# -------------------------------------------------------------------------------------------------- notebooks
 
 
 def chapter(root: Path, source: Path) -> dict[str, Any]:
@@ -114,29 +137,41 @@ def chapter(root: Path, source: Path) -> dict[str, Any]:
     named = {path.parent.name: path for path in runs}
     path = named.get(study) or named.get("default") or (runs[0] if runs else None)
     if path is None:
-        print(f"{study} has not been executed: its page shows no outputs. Run `pullpush run {study}` first.", file=sys.stderr)
+        print(
+            f"{study} has not been executed: its page shows no outputs. Run `pullpush run {study}` first.",
+            file=sys.stderr,
+        )
     return _tidy(_load(path or source))
 
 
 def run_page(notebook: dict[str, Any], record: Mapping[str, Any], pages: Iterable[str]) -> dict[str, Any]:
-    """The notebook of a committed run as a page: a title, its parameters and a link to its chapter in the place of the prose.
+    """The notebook of a committed run as a page: a title, its parameters and a link to its chapter in the
+    place of the prose.
 
-    Without the prose no label appears twice in the book; `nosearch` keeps a page that repeats its chapter out of the index.
+    Without the prose no label appears twice in the book; `nosearch` keeps a page that repeats its chapter out
+    of the index.
     """
     study, run, profile = record["study"], record["run"], record["profile"]
     chapter_page = f"experiments/{study}.ipynb"
-    link = f"The text that belongs to these cells is the chapter [](/{chapter_page})." if chapter_page in pages else ""
+    link = f"Its cells are explained in the chapter [](/{chapter_page})." if chapter_page in pages else ""
     facts = {
-        "device": record.get("device"), "seconds": _seconds(record), "commit": record.get("commit"),
-        "seeds": ", ".join(str(row["seed"]) for row in record.get("metrics", [])), "command": f"`{record.get('command', '')}`",
-    }  # fmt: skip
+        "seeds": ", ".join(str(row["seed"]) for row in record["metrics"]),
+        "seconds": _seconds(record),
+        "device": record["device"],
+        "commit": record["commit"],
+        "command": f"`{record['command']}`",
+    }
+    parameters = (f"| `{name}` | `{json.dumps(value)}` |" for name, value in record["parameters"].items())
+    about = (f"| {name} | {_cell(value)} |" for name, value in facts.items())
     lines = [
         f"# {study}: {run}", "",
         f"One run of the *{profile}* profile, as it was executed and committed. {link}", "",
-        "| parameter | value |", "|---|---|", *(f"| `{name}` | `{json.dumps(value)}` |" for name, value in record["parameters"].items()),
-        "", "| about | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in facts.items() if value not in (None, "")),
+        "| parameter | value |", "|---|---|", *parameters, "",
+        "| about | |", "|---|---|", *about,
     ]  # fmt: skip
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "remove-cell" not in _tags(cell)]
+    code = [
+        cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "remove-cell" not in _tags(cell)
+    ]
     head = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "\n".join(lines)}
     page = _tidy({**notebook, "cells": [head, *code]})
     page["metadata"]["nosearch"] = True
@@ -144,7 +179,9 @@ def run_page(notebook: dict[str, Any], record: Mapping[str, Any], pages: Iterabl
 
 
 def _tidy(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Without what the machine of the run left behind: times, paths, papermill's own cell and progress on stderr."""
+    """Without what the machine of the run left behind: times, paths, papermill's own cell and progress on
+    stderr.
+    """
     cells = []
     for cell in notebook["cells"]:
         if "injected-parameters" in _tags(cell):
@@ -153,17 +190,30 @@ def _tidy(notebook: dict[str, Any]) -> dict[str, Any]:
         if cell["cell_type"] == "code":
             outputs = [out for out in cell["outputs"] if out.get("name") != "stderr"]
             cell = {**cell, "outputs": outputs, "execution_count": None}
-            cell["outputs"] = [{**out, "execution_count": None} if "execution_count" in out else out for out in outputs]
+            cell["outputs"] = [
+                {**out, "execution_count": None} if "execution_count" in out else out for out in outputs
+            ]
         cells.append(cell)
-    kept = {key: notebook["metadata"][key] for key in ("kernelspec", "language_info") if key in notebook["metadata"]}
+    kept = {
+        key: notebook["metadata"][key]
+        for key in ("kernelspec", "language_info")
+        if key in notebook["metadata"]
+    }
     return {**notebook, "cells": cells, "metadata": kept}
 
 
 def executed_results(root: Path, source: Path) -> bytes:
     """A results notebook with outputs, executed again only when it, a record or the library has changed."""
-    inputs = [source, *sorted((root / "lib").rglob("*.py")), *sorted((root / "papermill_runs").rglob("record.json"))]
+    inputs = [
+        source,
+        *sorted((root / "lib").rglob("*.py")),
+        *sorted((root / "papermill_runs").rglob("record.json")),
+    ]
     inputs += sorted((root / "papermill_runs").rglob("arrays.npz"))
-    digest = _digest(RESULTS_FORM.encode(), *(p for path in inputs for p in (path.relative_to(root).as_posix().encode(), path.read_bytes())))
+    digest = _digest(
+        RESULTS_FORM.encode(),
+        *(p for path in inputs for p in (path.relative_to(root).as_posix().encode(), path.read_bytes())),
+    )
     kept = root / "_build" / "results" / f"{source.stem}.ipynb"
     stamp = kept.with_suffix(".sha256")
     if not (kept.is_file() and stamp.is_file() and stamp.read_text() == digest):
@@ -181,7 +231,12 @@ def _execute(root: Path, source: Path, target: Path) -> None:
     for attempt in range(KERNEL_STARTS):
         try:
             papermill.execute_notebook(
-                source, target, cwd=root, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=ERROR"]
+                source,
+                target,
+                cwd=root,
+                kernel_name="python3",
+                progress_bar=False,
+                extra_arguments=["--log-level=ERROR"],
             )
             return
         except papermill.PapermillExecutionError as error:
@@ -192,17 +247,26 @@ def _execute(root: Path, source: Path, target: Path) -> None:
                 raise StageError(f"No kernel for {source.relative_to(root)}: {error}. Try again.") from error
 
 
-# ----------------------------------------------------------------------------------------------------------------- text pages
+# ------------------------------------------------------------------------------------------------- text pages
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:
-    """Replace what stands between `<!-- pullpush:NAME -->` and `<!-- /pullpush:NAME -->`; unknown names keep their text."""
+    """Replace what stands between `<!-- pullpush:NAME -->` and `<!-- /pullpush:NAME -->`; unknown names keep
+    their text.
+    """
     pattern = re.compile(r"(<!-- pullpush:([a-z0-9-]+) -->\n).*?(<!-- /pullpush(?::\2)? -->)", re.S)
-    return pattern.sub(lambda block: block[1] + blocks[block[2]].rstrip() + "\n" + block[3] if block[2] in blocks else block[0], text)
+    return pattern.sub(
+        lambda block: (
+            block[1] + blocks[block[2]].rstrip() + "\n" + block[3] if block[2] in blocks else block[0]
+        ),
+        text,
+    )
 
 
 def page_blocks(root: Path) -> dict[str, str]:
-    """The parts of text pages that are made when the book is: the picture of the idea, the status line, the list of records, and what `pullpush.results` says."""
+    """The parts of text pages that are made when the book is: the picture of the idea, the status line, the
+    list of records, and what `pullpush.results` says.
+    """
     from pullpush import idea, results
 
     return {"idea": idea.html(), **status_blocks(root), **results.page_blocks()}
@@ -214,24 +278,39 @@ def status_blocks(root: Path) -> dict[str, str]:
         (path.parent.relative_to(root / "papermill_runs").as_posix(), json.loads(path.read_text()))
         for path in sorted((root / "papermill_runs").glob("*/*/*/record.json"))
     ]
-    commit = subprocess.run(["git", "log", "-1", "--format=%h, %cs"], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "log", "-1", "--format=%h, %cs"], cwd=root, capture_output=True, text=True, check=False
+    ).stdout.strip()
     built = f"Built from commit {commit}." if commit else "Built outside a repository."
     shown = "The chapters show the quick profile, executed by this build."
     if not found:
         nothing = "No laptop or paper run is recorded yet."
         return {"statusline": f"{built} {shown} {nothing}", "status": nothing}
-    devices = sorted({record.get("device", "unknown") for _, record in found})
+    devices = sorted({record["device"] for _, record in found})
     rows = sum(len(record["metrics"]) for _, record in found)
-    line = f"{built} {shown} The results rest on {len(found)} recorded run{'s' * (len(found) > 1)} with {rows} seeds in all, made on {_joined(devices)}. [All records](status.md)"
-    table = ["| run | profile | seeds | minutes | device | torch | commit | code |", "|---|---|---|---|---|---|---|---|"]
+    line = (
+        f"{built} {shown} The results rest on {len(found)} recorded run{'s' * (len(found) > 1)} with {rows} "
+        f"seeds in all, made on {_joined(devices)}. [All records](status.md)"
+    )
+    table = [
+        "| run | profile | seeds | minutes | device | torch | commit | code |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     stale = _stale_runs()
     for name, record in found:
         profile, study, run = name.split("/")
-        table.append(
-            f"| [{study}, {run}](/runs/{name}.ipynb) | {profile} | {len(record['metrics'])} | {_seconds(record) / 60:.1f} | {_cell(record.get('device'))} "
-            f"| {record.get('versions', {}).get('torch', '')} | `{str(record.get('commit'))[:7]}`{' and changes' if record.get('dirty') else ''} "
-            f"| {'older' if (profile, study, run) in stale else 'today’s'} |"
-        )
+        changed = " and changes" if record["dirty"] else ""
+        cells = [
+            f"[{study}, {run}](/runs/{name}.ipynb)",
+            profile,
+            len(record["metrics"]),
+            f"{_seconds(record) / 60:.1f}",
+            record["device"],
+            record["versions"]["torch"],
+            f"`{str(record['commit'])[:7]}`{changed}",
+            "older" if (profile, study, run) in stale else "today’s",
+        ]
+        table.append(f"| {' | '.join(map(_cell, cells))} |")
     return {"statusline": line, "status": "\n".join(table)}
 
 
@@ -240,12 +319,12 @@ def _stale_runs() -> set[tuple[str, str, str]]:
     from pullpush import runs
 
     frame = runs.load_records()
-    return {(row["profile"], row["study"], row["run"]) for _, row in frame[frame["stale"]].iterrows()} if len(frame) else set()
+    old = frame[frame["stale"].astype(bool)] if len(frame) else frame
+    return {(row["profile"], row["study"], row["run"]) for _, row in old.iterrows()}
 
 
 def _seconds(record: Mapping[str, Any]) -> float:
-    seconds = record.get("seconds", 0.0)
-    return round(float(sum(seconds) if isinstance(seconds, list) else seconds), 1)
+    return round(float(sum(record["seconds"])), 1)
 
 
 def _joined(items: list[str]) -> str:
@@ -278,17 +357,37 @@ def prune_toc(text: str, files: Iterable[str]) -> str:
     return yaml.safe_dump(toc, sort_keys=False)
 
 
-# -------------------------------------------------------------------------------------------------------------------- rendering
+# -------------------------------------------------------------------------------------------------- rendering
 
 
 def _render(root: Path, everything: bool) -> None:
     """jupyter-book with warnings as errors, in a process of its own."""
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "_build/stage", "--path-output", ".", "-W", "--keep-going", "-q"]
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        "_build/stage",
+        "--path-output",
+        ".",
+        "-W",
+        "--keep-going",
+        "-q",
+    ]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command + ["--all"] * everything, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command + ["--all"] * everything,
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-        lines = [line for line in said.splitlines() if "WARNING" in line or "ERROR" in line or "Error" in line] or said.splitlines()[-20:]
+        lines = [
+            line for line in said.splitlines() if "WARNING" in line or "ERROR" in line or "Error" in line
+        ] or said.splitlines()[-20:]
         raise StageError("The book has warnings:\n" + "\n".join(lines))
 
 

@@ -1,0 +1,416 @@
+"""The built site in a real browser with the network cut."""
+
+import functools
+import http.server
+import re
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+
+from pullpush import figures, stage
+
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+CHAPTER = "experiments/pair_vs_triplet.html"
+PHONE, DESKTOP = {"width": 375, "height": 720}, {"width": 1280, "height": 800}
+PAGE_LIMIT = 3_000_000  # bytes, shared scripts apart
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder of the site, built now unless it is current; chapters are executed first where they have not
+    been.
+    """
+    if not list((ROOT / "_build" / "quick").glob("*/*/record.json")):
+        command = [sys.executable, "-c", "from pullpush.cli import app; app()", "run", "--profile", "quick"]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return stage.build(ROOT).parent
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """Where a web server of this machine shows the site."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--enable-unsafe-swiftshader",
+    ]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, request):
+    """visit(url, ...) -> a page whose `.problems` lists console errors, failed requests and requests to other
+    hosts.
+    """
+    contexts = []
+
+    def open_page(url, viewport=DESKTOP, scheme="light", **options):
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
+        contexts.append(context)
+        problems = []
+        own = url.split("/")[2]
+
+        def gate(route):
+            if urlsplit(route.request.url).netloc == own:
+                route.continue_()
+            else:
+                problems.append(f"request to {route.request.url}")
+                route.abort()
+
+        context.route(re.compile("^(?!data:|blob:)"), gate)
+        page = context.new_page()
+        page.on(
+            "console",
+            lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None,
+        )
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("requestfailed", lambda failed: problems.append(f"failed: {failed.url}"))
+        page.on(
+            "response",
+            lambda answer: (
+                problems.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None
+            ),
+        )
+        page.goto(url)
+        page.wait_for_load_state("networkidle")
+        page.problems = problems
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def pages():
+    """The pages of the table of contents, and one page of a run."""
+    import yaml
+
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    chapters = [entry["file"] for part in contents["parts"] for entry in part["chapters"]]
+    runs = sorted((ROOT / "papermill_runs").glob("*/*/*/record.json"))[:1]
+    named = [f"runs/{run.parent.relative_to(ROOT / 'papermill_runs').as_posix()}" for run in runs]
+    return [f"{name}.html" for name in [contents["root"], *chapters, *named, "search"]]
+
+
+def show_all(page):
+    """Scroll through the page, and wait for its interactive figures."""
+    live = page.locator("figure.pp-figure:has(.pp-live)")
+    for index in range(live.count()):
+        live.nth(index).scroll_into_view_if_needed()
+        page.wait_for_function(
+            "figure => figure.classList.contains('pp-drawn')", arg=live.nth(index).element_handle()
+        )
+    return live.count()
+
+
+# ------------------------------------------------------------------------------------------------- every page
+
+
+@pytest.mark.parametrize("name", pages())
+def test_a_page_works_without_a_network(address, visit, name):
+    page = visit(address + name)
+    show_all(page)
+    assert page.problems == []
+    maths, typeset = page.locator(".math").count(), page.locator("mjx-container").count()
+    assert typeset >= maths and page.locator("mjx-merror").count() == 0
+    bare = page.eval_on_selector_all(
+        "img", "images => images.filter(i => !i.alt.trim()).map(i => i.outerHTML.slice(0, 200))"
+    )
+    assert bare == []
+    assert page.locator("svg[role=img]:not([aria-label])").count() == 0
+    assert page.locator("h1").count() >= 1 and page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize("name", pages())
+def test_a_page_fits_a_phone(address, visit, name):
+    page = visit(address + name, viewport=PHONE)
+    show_all(page)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    culprits = page.evaluate(
+        """() => [...document.querySelectorAll('main *')]
+             .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(
+               '.pp-scroll, .pp-stills, pre, .highlight, mjx-container, .pst-scrollable-table-container'))
+             .slice(0, 5).map(e => e.outerHTML.slice(0, 120))"""
+    )
+    assert wide <= PHONE["width"], culprits
+    assert culprits == []
+
+
+CONTRAST = """() => {
+  const parse = text => {
+    const parts = text.match(/[\\d.]+/g).map(Number);
+    return [...parts.slice(0, 3), parts[3] ?? 1];
+  };
+  const over = (top, below) => top.slice(0, 3).map((c, i) => c * top[3] + below[i] * (1 - top[3]));
+  const linear = c => c / 255 <= .03928 ? c / 255 / 12.92 : ((c / 255 + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
+  const bad = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim().length > 1);
+    if (!own || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (element.closest('svg, script, .plot-container, mjx-assistive-mml, .pp-hear, [disabled]')) continue;
+    const style = getComputedStyle(element), box = element.getBoundingClientRect();
+    if (box.width < 2 || box.height < 2) continue;
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor));
+    let ground = [255, 255, 255];
+    for (const layer of layers.reverse()) ground = over(layer, ground);
+    const [a, b] = [light(over(parse(style.color), ground)), light(ground)].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05), size = parseFloat(style.fontSize);
+    const large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
+    const name = `${element.tagName}.${element.className}: ${element.textContent.trim().slice(0, 40)}`;
+    if (ratio < (large ? 3 : 4.5)) bad.push(`${ratio.toFixed(2)} ${name}`);
+  }
+  return bad;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", pages())
+def test_a_page_is_legible(address, visit, name, scheme):
+    page = visit(address + name, scheme=scheme, reduced_motion="reduce")
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_pages_are_light(site):
+    for path in site.rglob("*.html"):
+        pictures = [
+            site / "_images" / Path(source).name
+            for source in re.findall(r'src="[^"]*_images/([^"]+)"', path.read_text())
+        ]
+        assert path.stat().st_size + sum(picture.stat().st_size for picture in pictures) <= PAGE_LIMIT, path
+
+
+class References(HTMLParser):
+    """The addresses and the anchors of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.to, self.anchors = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
+        self.to |= {given[name] for name in ("href", "src") if given.get(name)}
+
+
+def test_every_link_within_the_site_leads_somewhere(site):
+    found = {
+        path: References(path.read_text()) for path in site.rglob("*.html") if "_static" not in path.parts
+    }
+    broken = []
+    for path, page in found.items():
+        for address in page.to:
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            anchors = found[target].anchors if target in found else {parts.fragment}
+            if not target.is_file() or (parts.fragment and unquote(parts.fragment) not in anchors):
+                broken.append(f"{path.relative_to(site)}: {address}")
+    assert broken == []
+
+
+# ------------------------------------------------------------------------------------------------ the chapter
+
+
+def test_the_figures_of_the_chapter_are_drawn(address, visit):
+    page = visit(address + CHAPTER)
+    assert show_all(page) >= 2
+    flat = page.locator("figure:has(.scatterlayer)").first
+    points = flat.locator(".scatterlayer .points path").count()
+    named = page.evaluate(
+        "f => f.querySelector('.pp-plot').data.reduce((n, trace) => n + trace.x.length, 0)",
+        flat.element_handle(),
+    )
+    assert points == named >= 100
+    solid = page.locator("figure:has(.gl-container canvas)").first
+    assert (
+        page.evaluate(
+            "f => f.querySelector('.pp-plot').data.reduce((n, t) => n + t.z.length, 0)",
+            solid.element_handle(),
+        )
+        >= 100
+    )
+    assert not page.locator(
+        "figure.pp-drawn .pp-still >> visible=true"
+    ).count()  # never the same figure twice
+    assert page.locator("figure.pp-figure:not(.pp-drawn) img >> visible=true").count() >= 3
+    assert page.locator("button.copybtn").count() >= 3
+    page.emulate_media(media="print")
+    assert page.locator(".pp-live >> visible=true").count() == 0
+    assert (
+        page.locator("figure.pp-drawn .pp-light >> visible=true").count()
+        == page.locator("figure.pp-drawn").count()
+    )
+
+
+def test_without_scripts_the_stills_stand(address, visit):
+    page = visit(address + CHAPTER, java_script_enabled=False)
+    stills = page.locator("figure.pp-figure .pp-light")
+    assert stills.count() >= 4 and all(stills.nth(i).is_visible() for i in range(stills.count()))
+    assert page.locator("figure.pp-figure .pp-dark >> visible=true").count() == 0
+    assert page.locator(".pp-live >> visible=true").count() == 0
+
+
+def test_it_works_as_files_too(site, visit):
+    """Opened by double click, without a server."""
+    page = visit(f"file://{site / CHAPTER}")
+    assert show_all(page) >= 2
+    assert page.problems == []
+
+
+def test_search_finds_the_chapter_and_no_run(address, visit):
+    page = visit(f"{address}search.html?q=triplet")
+    page.wait_for_selector("#search-results li a")
+    hits = page.eval_on_selector_all(
+        "#search-results li a", "links => links.map(link => link.getAttribute('href'))"
+    )
+    assert any(hit.startswith(CHAPTER) for hit in hits)
+    assert not any(hit.startswith("runs/") for hit in hits)
+    assert page.problems == []
+
+
+def test_the_bibliography_is_linked(address, visit):
+    page = visit(address + CHAPTER)
+    page.locator("a[href*='bibliography']").first.click()
+    assert page.locator(":target").count() == 1
+
+
+# ------------------------------------------------------------------------------------- figures, by themselves
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """A page of one flat and one solid point cloud with our own script and style sheet, and nothing else."""
+    shown = []
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    cloud = {
+        "labels": labels,
+        "classes": ["one", "two", "three"],
+        "caption": "n = 60",
+        "images": random.random((60, 1, 8, 8)),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda output: shown.append(output.data))
+        figures.scatter_frames(
+            "flat", {str(k): random.normal(size=(60, 2)) for k in (5, 20, 50)}, alt="Sixty points", **cloud
+        )
+        figures.points3d("solid", random.normal(size=(60, 3)), alt="Sixty points in space", **cloud)
+    folder = tmp_path_factory.mktemp("gallery")
+    for name in ("pullpush.js", "pullpush.css"):
+        (folder / name).write_bytes((ROOT / "book" / "_static" / name).read_bytes())
+    (folder / "plotly.min.js").write_bytes(stage._plotly_script())
+    (folder / "index.html").write_text(
+        "<!doctype html><html lang=en data-theme=light><head><meta charset=utf-8><link rel=icon href=data:,>"
+        "<link rel=stylesheet href=pullpush.css><script src=pullpush.js></script></head>"
+        f"<body style='max-width:44rem'>{''.join(shown)}</body></html>"
+    )
+    return f"file://{folder / 'index.html'}"
+
+
+STATE = "f => f.querySelector('.pp-plot').data.map(trace => [...trace.x])"
+
+
+def test_the_slider_is_reached_and_moved_by_keyboard(gallery, visit):
+    page = visit(gallery, reduced_motion="reduce")
+    show_all(page)
+    figure = page.locator("#fig-flat")
+    before = page.evaluate(STATE, figure.element_handle())
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.type") == "range"
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert figure.locator("output").text_content() == "50"
+    assert figure.locator("input").get_attribute("aria-valuetext") == "50"
+    drawn = page.evaluate(
+        "f => f.querySelector('.pp-plot').calcdata.map(t => t.map(p => p.x))", figure.element_handle()
+    )
+    assert drawn != before
+    assert page.problems == []
+
+
+def test_classes_are_hidden_by_keyboard(gallery, visit):
+    page = visit(gallery)
+    show_all(page)
+    button = page.locator("#fig-flat .pp-legend button").first
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-pressed") == "false"
+    page.wait_for_function("document.querySelectorAll('#fig-flat .scatterlayer .points path').length === 40")
+    assert page.locator("#fig-flat .pp-live").get_attribute("aria-label") == "Sixty points"
+
+
+def test_a_solid_cloud_turns_by_keyboard(gallery, visit):
+    page = visit(gallery)
+    show_all(page)
+    eye = "f => Object.values(f.querySelector('.pp-plot')._fullLayout.scene.camera.eye)"
+    figure = page.locator("#fig-solid").element_handle()
+    before = page.evaluate(eye, figure)
+    page.locator("#fig-solid .pp-plot").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(300)
+    after = page.evaluate(eye, figure)
+    assert after != before and np.isclose(np.linalg.norm(after), np.linalg.norm(before))
+
+
+def test_hovering_shows_the_image(gallery, visit):
+    page = visit(gallery)
+    show_all(page)
+    point = page.locator("#fig-flat .scatterlayer .points path").nth(7)
+    point.scroll_into_view_if_needed()
+    point = point.bounding_box()
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2, steps=4)
+    tip = page.locator("#fig-flat .pp-tip")
+    tip.wait_for(state="visible")
+    assert tip.locator("span").text_content() in ("one", "two", "three")
+    assert "data:image/webp" in tip.locator(".pp-tip-image").evaluate("e => e.style.backgroundImage")
+
+
+def test_the_theme_switch_reaches_drawn_figures(gallery, visit):
+    page = visit(gallery)
+    show_all(page)
+    colour = "document.querySelector('#fig-flat .pp-plot').layout.font.color"
+    assert page.evaluate(colour) == figures.LIGHT.ink
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"{colour} === '{figures.DARK.ink}'")
+
+
+def test_without_plotly_the_still_stays(gallery, visit, tmp_path):
+    source = Path(gallery.removeprefix("file://")).parent
+    for name in ("index.html", "pullpush.js", "pullpush.css"):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    page = visit(f"file://{tmp_path / 'index.html'}")
+    page.wait_for_timeout(500)
+    assert page.locator(".pp-light >> visible=true").count() == 2
+    assert page.locator(".pp-live >> visible=true").count() == 0
