@@ -1,10 +1,9 @@
-"""The command line: `pullpush run`, `pullpush data`, `pullpush results`. Thin: the work is done in the
-modules it calls.
-"""
+"""The command line: `pullpush run`, `pullpush data`, `pullpush results`. Thin: other modules do the work."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +23,7 @@ app = typer.Typer(
 
 
 class _Pairs(TyperCommand):
-    """A command in which `-p NAME VALUE` is one option, as in papermill; typer itself knows no repeated
-    pairs.
-    """
+    """A command in which `-p NAME VALUE` is one option, as in papermill; typer knows no repeated pairs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
@@ -95,8 +92,7 @@ def run(
 ) -> None:
     """Execute one run of a study, or every run of a profile that has no record yet.
 
-    Stopped or killed, it goes on when called again: finished seeds are kept, training resumes from its last
-    epoch.
+    Stopped or killed, it goes on when called again: finished seeds are kept, training resumes.
     """
     with _sentences():
         if help_:
@@ -107,25 +103,33 @@ def run(
         if data_root:
             os.environ["PULLPUSH_DATA"] = str(data_root.resolve())
         given = dict(pair.split("=", 1) for pair in parameter or [])
-        if study and (given or name or not profile):
-            planned = _single(study, given, profile, name)
-            if show:
-                typer.echo(f"{planned.study}/{planned.name}")
-            else:
-                _execute(planned, out, fresh)
-            return
-        if not profile:
+        single = study is not None and bool(given or name or not profile)
+        if study and single:
+            planned = [_single(study, given, profile, name)]
+        elif not profile:
             raise ParameterError("Name a study, or a profile with --profile quick, laptop or paper.")
-        if given or name or out:
+        elif given or name or out:
             raise ParameterError("-p, --name and --out are for a single run: name its study too.")
-        _execute_profile(profile, study, rerun, jobs, show, fresh)
+        else:
+            pending = matrix.pending(profile, rerun, say=lambda line: typer.echo(line, err=True))
+            planned = [plan for plan in pending if study in (None, plan.study)]
+        if single and not show:
+            execution.check_target(planned[0], out)
+    if show:
+        typer.echo("".join(f"{plan.study}/{plan.name}\n" for plan in planned), nl=False)
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a cluster sends ends like Ctrl-C
+    if single:
+        _execute(planned[0], out, fresh)
+    else:
+        _execute_all(planned, rerun, jobs, fresh)
 
 
 def _single(study: str, given: dict[str, str], profile: str | None, name: str | None) -> matrix.Planned:
-    """The run that the options describe: one of the profile's runs where name or parameters say so, else the
-    caller's own.
-    """
+    """The run that the options describe: one of the profile's if name or parameters say so, or an own one."""
     schema = read_schema(records.notebook_path(study))
+    if name:
+        matrix.check_name(name)
     if profile and given.get("profile", profile) != profile:
         raise ParameterError(
             f"--profile {profile} and -p profile {given['profile']} differ. Give one of them."
@@ -150,7 +154,7 @@ def _single(study: str, given: dict[str, str], profile: str | None, name: str | 
 
 def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
     try:
-        record = execution.execute(planned, target=out.resolve() if out else None, fresh=fresh)
+        record = execution.execute(planned, target=out, fresh=fresh)
     except execution.RunFailed as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -164,23 +168,12 @@ def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
     typer.echo(f"{planned.name} | {_relative(record.folder)}")
 
 
-def _execute_profile(
-    profile: str, study: str | None, rerun: str | None, jobs: int, show: bool, fresh: bool
-) -> None:
-    pending = matrix.pending(profile, rerun, say=lambda line: typer.echo(line, err=True))
-    pending = [planned for planned in pending if study in (None, planned.study)]
+def _execute_all(pending: Sequence[matrix.Planned], rerun: str | None, jobs: int, fresh: bool) -> None:
     if not pending:
-        typer.echo(
-            f"Nothing to do: every run of profile {profile} has a record with its parameters.", err=show
-        )
-    if show:
-        for planned in pending:
-            typer.echo(f"{planned.study}/{planned.name}")
+        typer.echo("Nothing to do: no run is pending.")
         return
     try:
-        failed = execution.execute_all(
-            pending, jobs=jobs, again=lambda planned: fresh or matrix.named(planned, rerun)
-        )
+        failed = execution.execute_all(pending, jobs, lambda run: fresh or matrix.named(run, rerun))
     except KeyboardInterrupt:
         typer.echo(
             "\nStopped. Finished runs and seeds are kept; the same command goes on from them.", err=True
@@ -223,9 +216,8 @@ def data_list(data_root: DataRoot = None) -> None:
     from pullpush import data
 
     for name in data.names():
-        typer.echo(
-            f"{name:15} {'here' if data.available(name, data_root) else f'absent: pullpush data download {name}'}"
-        )
+        here = data.available(name, data_root)
+        typer.echo(f"{name:15} {'here' if here else f'absent: pullpush data download {name}'}")
 
 
 @data_app.command("where")

@@ -32,13 +32,12 @@ class RunFailed(RuntimeError):
 
 
 def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) -> records.Record:
-    """Execute one run and put its folder (run.ipynb, record.json, arrays.npz) at `target`, by default the
-    run's own place.
+    """Execute one run and put its folder (run.ipynb, record.json, arrays.npz) at `target`, or in its place.
 
-    fresh: drop the seeds that an earlier attempt kept. Raises RunFailed, and KeyboardInterrupt when stopped
-    by Ctrl-C.
+    fresh: drop the seeds that an earlier attempt kept. Raises RunFailed, KeyboardInterrupt when stopped, and
+    ValueError for a target that holds anything but a run.
     """
-    target = target or records.run_folder(run.profile, run.study, run.name)
+    target = check_target(run, target)
     work = records.work_folder(run.profile, run.study, run.name)
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work.with_name(f"{work.name}.lock"))
@@ -47,7 +46,7 @@ def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) ->
     except Timeout:
         _say(run, "another process works on this run: waiting for it")
         lock.acquire()
-        if run.done and not fresh:
+        if (target / "record.json").is_file() and run.done and not fresh:
             return records.read_record(target / "record.json")
     with lock:
         for name in (*records.FILES, "whole"):
@@ -61,11 +60,9 @@ def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) ->
         _execute_notebook(run, work)
         if not (work / "record.json").is_file():
             raise RunFailed(f"{run.name} ended without a record: its notebook must call run.finish.")
+        executed = (work / "run.ipynb").read_text(encoding="utf-8")
         whole = work / "whole"
-        whole.mkdir()
-        records.write_atomically(
-            whole / "run.ipynb", clean_notebook((work / "run.ipynb").read_text(encoding="utf-8")).encode()
-        )
+        records.write_atomically(whole / "run.ipynb", clean_notebook(executed).encode())
         for name in ("arrays.npz", "record.json"):
             (work / name).rename(whole / name)
         records.publish(whole, target)
@@ -74,10 +71,19 @@ def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) ->
     return records.read_record(target / "record.json")
 
 
+def check_target(run: Planned, target: Path | None) -> Path:
+    """Where the folder of a run goes. Raises ValueError if other files are there: they would be replaced."""
+    target = target.resolve() if target else records.run_folder(run.profile, run.study, run.name)
+    if target.is_file():
+        raise ValueError(f"{target} is a file; name a folder.")
+    others = sorted(path.name for path in target.glob("*") if path.name not in records.FILES)
+    if others:
+        raise ValueError(f"{target} holds {others[0]}; name a new folder, as all in it is replaced.")
+    return target
+
+
 def _execute_notebook(run: Planned, work: Path) -> None:
-    """papermill, with the kernel's output passed on line by line; a kernel that dies before its first cell is
-    started again.
-    """
+    """papermill, its output passed on line by line; a kernel that dies before its first cell starts again."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -105,8 +111,8 @@ def _execute_notebook(run: Planned, work: Path) -> None:
         except (RuntimeError, OSError, TimeoutError) as error:
             if _any_cell_ran(output) or attempt == KERNEL_STARTS:
                 raise RunFailed(
-                    f"{run.name}: the kernel died, often for lack of memory ({type(error).__name__}: {error}).\n"
-                    f"{_how_to_go_on(output)}"
+                    f"{run.name}: the kernel died, often for lack of memory "
+                    f"({type(error).__name__}: {error}).\n{_how_to_go_on(output)}"
                 ) from error
             _say(run, f"the kernel did not start ({error}): trying again")
             time.sleep(attempt)
@@ -122,18 +128,20 @@ def _how_to_go_on(output: Path) -> str:
 def _any_cell_ran(output: Path) -> bool:
     if not output.is_file():
         return False
-    cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
+    try:
+        cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
+    except json.JSONDecodeError:  # it died while papermill was writing
+        return True
     return any(cell.get("execution_count") for cell in cells)
 
 
 def _prepare_environment(run: Planned, work: Path) -> None:
-    """What the kernel inherits: the run, this interpreter, this library, and no settings of the user's own
-    IPython.
-    """
+    """What the kernel inherits: the run, this interpreter and library, nothing of the user's own IPython."""
     cache = records.root() / ".cache"
     kernel = {
         "argv": [
-            *(sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+            *(sys.executable, "-Xfrozen_modules=off"),  # or it warns of its debugger in every notebook
+            *("-m", "ipykernel_launcher", "-f", "{connection_file}"),
             "--HistoryManager.enabled=False",  # parallel kernels would wait for one history file
             "--log-level=CRITICAL",  # it warns of its own ports, and calls its own end an error
         ],
@@ -150,12 +158,12 @@ def _prepare_environment(run: Planned, work: Path) -> None:
         "IPYTHONDIR": str(cache / "ipython"),
         "PYTHONPATH": os.pathsep.join(filter(None, (library, os.environ.get("PYTHONPATH")))),
     }
+    if data := os.environ.get("PULLPUSH_DATA"):  # the kernel has another working folder than the caller
+        os.environ["PULLPUSH_DATA"] = str(Path(data).expanduser().absolute())
 
 
 class _Lines:
-    """A text stream that puts the name of the run before each whole line, so that parallel runs can be told
-    apart.
-    """
+    """A text stream that puts the name of the run before each line, to tell parallel runs apart."""
 
     def __init__(self, run: Planned) -> None:
         self.run, self.rest = run, ""
@@ -202,28 +210,15 @@ def clean_notebook(text: str) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def execute_all(
-    runs: Sequence[Planned], *, jobs: int = 1, again: Callable[[Planned], bool], options: Sequence[str] = ()
-) -> list[str]:
+def execute_all(runs: Sequence[Planned], jobs: int, fresh: Callable[[Planned], bool]) -> list[str]:
     """Execute runs in order, each in its own process, `jobs` at a time; the names of those that failed."""
     environment = os.environ | dict.fromkeys(THREADS, "1") if jobs > 1 else dict(os.environ)
     processes: list[subprocess.Popen[bytes]] = []
 
     def one(run: Planned) -> bool:
-        command = [
-            sys.executable,
-            "-m",
-            "pullpush.cli",
-            "run",
-            run.study,
-            "--profile",
-            run.profile,
-            "--name",
-            run.name,
-            *options,
-        ]
-        process = subprocess.Popen([*command, "--fresh"] if again(run) else command, env=environment)
-        processes.append(process)
+        command = [sys.executable, "-m", "pullpush.cli", "run", run.study, "--profile", run.profile]
+        command += ["--name", run.name, *(["--fresh"] if fresh(run) else [])]
+        processes.append(process := subprocess.Popen(command, env=environment))
         return process.wait() == 0
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -232,8 +227,12 @@ def execute_all(
             succeeded = [future.result() for future in futures]
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
+            time.sleep(
+                1
+            )  # Ctrl-C in a terminal reaches them too, and a second one would cut their last words
             for process in processes:
-                process.send_signal(signal.SIGINT)
+                if process.poll() is None:
+                    process.send_signal(signal.SIGINT)
             raise
     return [run.name for run, good in zip(runs, succeeded, strict=True) if not good]
 
@@ -241,8 +240,7 @@ def execute_all(
 def describe_record(record: records.Record) -> str:
     """The means of a record in a line: 'accuracy 0.912, top3 0.98 (mean of 5 seeds)'."""
     rows: list[Mapping[str, Any]] = record.content["metrics"]
-    means = {
-        name: sum(records.number(row[name]) for row in rows) / len(rows) for name in rows[0] if name != "seed"
-    }
-    numbers = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+    names = [name for name in rows[0] if name != "seed"]
+    means = [sum(records.number(row.get(name)) for row in rows) / len(rows) for name in names]
+    numbers = ", ".join(f"{name} {mean:.4g}" for name, mean in zip(names, means, strict=True))
     return f"{numbers} ({'one seed' if len(rows) == 1 else f'mean of {len(rows)} seeds'})"

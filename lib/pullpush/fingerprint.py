@@ -1,9 +1,9 @@
 """The fingerprint of a method: which code made a number, whatever its comments say.
 
-It covers the notebook cells tagged `method` and the library modules that the notebook imports, followed
-through the package. Their syntax trees are hashed, so comments, docstrings and layout do not count, and
-neither does the Python version. A package such as `pullpush.losses` is followed name by name to the files
-that are used: a new loss leaves the fingerprints of other studies alone. Nothing is imported or run.
+It covers the notebook cells tagged `method` and the modules in `METHOD` that the notebook imports, with all
+that these import from the package. Their syntax trees are hashed, so comments, docstrings and layout do not
+count, and neither does the Python version. A package such as `pullpush.losses` is followed name by name to
+the files that are used: a new loss leaves the fingerprints of other studies alone. Nothing is executed.
 """
 
 import ast
@@ -18,20 +18,12 @@ from typing import Any
 from pullpush.parameters import code_cells, read_notebook
 
 PACKAGE = "pullpush"
-# What surrounds a method without changing its numbers.
-SURROUNDINGS = {"runs", "parameters", "fingerprint", "records", "matrix", "execution"} | {
-    "figures",
-    "stage",
-    "results",
-    "claims",
-    "cli",
-}
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+METHOD = {"data", "views", "samplers", "graph", "losses", "models", "training", "evaluation"}
 
 
 def method_fingerprint(notebook: Path, library: Path) -> str:
-    """sha256 (hex) of the method of the study in `notebook`, with the modules in `library` (the folder of the
-    package).
-    """
+    """sha256 (hex) of the method of the study in `notebook`; `library` is the folder of the package."""
     cells = read_notebook(notebook)
     digest = hashlib.sha256()
     for source in code_cells(cells, "method"):
@@ -43,8 +35,7 @@ def method_fingerprint(notebook: Path, library: Path) -> str:
 
 
 def edited(notebook: Mapping[str, Any], executed: Sequence[str]) -> str:
-    """'' if the cell now executing and the method cells above it ran as `notebook` has them, else a digest of
-    what ran.
+    """'' if this cell and the method cells above it ran as `notebook` has them, else a digest of what ran.
 
     executed: sources of all executed cells, the present one last; none outside IPython. In Jupyter a cell may
     be changed and run without being saved; its results must not be taken for those of the saved one.
@@ -61,15 +52,13 @@ def edited(notebook: Mapping[str, Any], executed: Sequence[str]) -> str:
 
 
 def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:
-    """The modules used by the notebook, directly or through each other: name -> the code of theirs that
-    counts.
-    """
+    """The modules of the method, used by the notebook or by each other: name -> the code that counts."""
     reached: dict[str, ast.Module] = {}
-    wanted = list(_uses(notebook, dict(_bindings(notebook, ()))))
+    wanted = [path for path in _uses(notebook, dict(_bindings(notebook, ()))) if path[0] in METHOD]
     seen = set()
     while wanted:
         path = wanted.pop()
-        if path in seen or path[0] in SURROUNDINGS:
+        if path in seen:
             continue
         seen.add(path)
         module, names = _locate(path, library)
@@ -81,9 +70,8 @@ def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:
         tree = _library_tree(file)
         bindings = dict(_bindings(tree, module if package else module[:-1]))
         if package:  # an __init__ that only collects names adds the files of those taken from it, not itself
-            wanted += (
-                [bindings[name] for name in names[:1] if name in bindings] if names else bindings.values()
-            )
+            taken = names[:1] if names else bindings
+            wanted += [bindings[name] for name in taken if name in bindings]
             tree = ast.Module([node for node in tree.body if not _is_listing(node)], [])
         if tree.body:
             reached[".".join((PACKAGE, *module))] = tree
@@ -93,9 +81,7 @@ def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:
 
 @functools.cache
 def _library_tree(file: Path) -> ast.Module:
-    """A module as this process first saw it: a notebook that stays open goes on with the code that it has
-    imported.
-    """
+    """A module as this process first saw it: an open notebook goes on with the code that it has imported."""
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
@@ -129,9 +115,7 @@ def _bindings(tree: ast.AST, inside: tuple[str, ...]) -> Iterator[tuple[str, tup
 
 
 def _uses(tree: ast.AST, bindings: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Paths in the package that `tree` uses: `losses.nt_xent` where an attribute is taken, else all that the
-    name stands for.
-    """
+    """What `tree` uses of the package: `losses.nt_xent` for an attribute, else all that a name stands for."""
     named: Counter[str] = Counter()
     taken: Counter[str] = Counter()
     for node in ast.walk(tree):
@@ -165,20 +149,13 @@ def _parse(source: str) -> ast.Module:
 
 
 def _canonical(node: object) -> str:
-    """A syntax tree as text without docstrings and empty fields (ast.dump's own text differs between Python
-    versions).
-    """
+    """A syntax tree as text, without docstrings and empty fields: ast.dump's differs between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(_canonical(item) for item in node) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = dict(ast.iter_fields(node))
-    if (
-        isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        and ast.get_docstring(node) is not None
-    ):
+    if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
         fields["body"] = node.body[1:]
-    kept = (
-        f"{name}={_canonical(value)}" for name, value in fields.items() if value is not None and value != []
-    )
-    return f"{type(node).__name__}({','.join(kept)})"
+    kept = {name: value for name, value in fields.items() if value is not None and value != []}
+    return f"{type(node).__name__}({','.join(f'{name}={_canonical(value)}' for name, value in kept.items())})"

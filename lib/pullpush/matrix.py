@@ -62,9 +62,7 @@ class Planned:
 
 
 def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
-    """Every run of a profile, in order. Raises ParameterError naming the file, the run and what is wrong with
-    it.
-    """
+    """Every run of a profile, in order. Raises ParameterError naming file, run and what is wrong there."""
     path = records.root() / "papermill_runs" / f"{profile}.yaml"
     if not path.is_file():
         if missing_ok:
@@ -82,10 +80,7 @@ def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
         schema = read_schema(records.notebook_path(study))
         for name, settings in (entry.get("runs") or {}).items():
             here = f"{where}, {study}, {name}"
-            if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", str(name)):
-                raise ParameterError(
-                    f"{here}: it becomes a folder, so name it with small letters, digits, '-', '_' and '.' only."
-                )
+            check_name(str(name), where)
             given = {"profile": profile, **(entry.get("defaults") or {}), **(settings or {})}
             needs = given.pop("needs", None)
             if needs not in (None, "gpu"):
@@ -132,9 +127,7 @@ def named(run: Planned, rerun: str | None) -> bool:
 
 
 def planned(study: str, parameters: dict[str, Any], name: str | None = None) -> Planned:
-    """A run with these validated parameters: the profile's own where it has one, else under `name` or a hash
-    of them.
-    """
+    """A run with these validated parameters: the profile's if it has one, else called `name` or by a hash."""
     profile = parameters["profile"]
     for run in read_profile(profile, missing_ok=True):
         if name is None and run.study == study and run.parameters == parameters:
@@ -145,12 +138,16 @@ def planned(study: str, parameters: dict[str, Any], name: str | None = None) -> 
 
 @functools.cache
 def gpu_present() -> bool:
-    """Whether torch sees a CUDA device. Only asked when a run needs one, because importing torch takes
-    seconds.
-    """
+    """Whether torch sees a CUDA device. Asked only for a run that needs one: importing torch takes seconds."""
     import torch
 
     return torch.cuda.is_available()
+
+
+def check_name(name: str, where: str = "--name") -> None:
+    """Raise ParameterError unless a run may have this name, which becomes a folder and part of a link."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", name):
+        raise ParameterError(f"{where}: '{name}' cannot name a run. Use a-z, 0-9, '-', '_' and '.'.")
 
 
 def _check_keys(where: str, content: Mapping[str, Any], allowed: set[str]) -> None:

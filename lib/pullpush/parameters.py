@@ -174,14 +174,10 @@ class Schema:
         return sentence
 
     def _prepare(self, name: str, value: Any) -> Any:
-        """What a terminal or papermill hands over as text, as Python: 'none' is None, '0,1,2' a list, true is
-        no int.
-        """
+        """What a terminal or papermill hands over as text, as Python: 'none' is None, '0,1,2' is a list."""
         annotation = self[name].annotation
         optional = get_origin(annotation) is Union
-        inner = (
-            next(part for part in get_args(annotation) if part is not type(None)) if optional else annotation
-        )
+        inner = get_args(annotation)[0] if optional else annotation
         if isinstance(value, str):
             if optional and value.strip().lower() in ("none", "null", ""):
                 return None
@@ -189,9 +185,7 @@ class Schema:
                 value = _parse_list(value)
         elements = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(element, bool) for element in elements) and bool not in _leaves(inner):
-            return (
-                _Rejected()
-            )  # Python counts True as 1; a student who wrote epochs=True meant something else
+            return _Rejected()  # Python counts True as 1; who writes epochs=True means something else
         return list(value) if isinstance(value, tuple) else value
 
 
@@ -247,8 +241,10 @@ def read_schema(path: Path) -> Schema:
 
 
 def parse_schema(study: str, source: str) -> Schema:
-    """The schema in the source of a parameters cell. Raises ParameterError where a line is not `name:
-    annotation = default`.
+    """The schema in the source of a parameters cell.
+
+    Raises ParameterError for a line that is not `name: annotation = default`, an unknown annotation, a
+    default that is not literal or not allowed, and where `profile` or `seeds` is missing.
     """
     comments = _comments(source)
     parameters = []
@@ -311,8 +307,7 @@ def injected_names(inputs: Sequence[str]) -> list[str]:
     """Names assigned by the newest cell that papermill injected, given the sources of the executed cells.
 
     papermill does not tell a kernel which parameters it passed, but the cell it injects is executed like any
-    other and starts with '# Parameters'. Without papermill (Jupyter, nbval) there is none and the list is
-    empty.
+    other and starts with '# Parameters'. Without papermill (Jupyter, nbval) there is none: an empty list.
     """
     for source in reversed(inputs):
         if re.match(r"\s*# Parameters\s*\n", source):

@@ -30,13 +30,15 @@ ARRAYS_LIMIT = 300_000  # bytes of one arrays.npz
 FILES = ("run.ipynb", "arrays.npz", "record.json")
 PROFILES = ("quick", "laptop", "paper")
 COLUMNS = ("study", "run", "profile", "seed", "stale", "device", "seconds")
+PROVENANCE = (
+    *("study", "run", "profile", "parameters", "seconds", "commit", "dirty"),
+    *("device", "device_name", "threads", "versions", "command"),
+)
 LIBRARIES = ("pullpush", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "umap-learn", "papermill")
 
 
 def root() -> Path:
-    """The repository: $PULLPUSH_ROOT, else the nearest folder at or above this one that holds one, else that
-    of the package.
-    """
+    """The repository: $PULLPUSH_ROOT, else the nearest at or above the working folder, else the package's."""
     if named := os.environ.get("PULLPUSH_ROOT"):
         return Path(named).resolve()
     here = Path.cwd()
@@ -52,10 +54,14 @@ def notebook_path(study: str) -> Path:
     return root() / "book" / "experiments" / f"{study}.ipynb"
 
 
+def profile_folder(profile: str) -> Path:
+    """Where the finished runs of a profile lie: evidence in `papermill_runs/`, quick runs in `_build/`."""
+    return root() / ("_build" if profile == "quick" else "papermill_runs") / profile
+
+
 def run_folder(profile: str, study: str, run: str) -> Path:
-    """Where a finished run lies: evidence in `papermill_runs/`, quick runs in `_build/`."""
-    base = root() / "_build" / "quick" if profile == "quick" else root() / "papermill_runs" / profile
-    return base / study / run
+    """Where a finished run lies."""
+    return profile_folder(profile) / study / run
 
 
 def work_folder(profile: str, study: str, run: str) -> Path:
@@ -76,14 +82,11 @@ def _fingerprint(notebook: Path, changed: int) -> str:
     return method_fingerprint(notebook, Path(__file__).parent)
 
 
-# Writing ----------------------------------------------------------------------------------------------------
-# --------------
+# Writing
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is at every moment either absent, the old one or the new one, even through a
-    power cut.
-    """
+    """Write a file that at every moment is absent, the old one or the new one, even through a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with part.open("wb") as file:
@@ -94,9 +97,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Strict JSON, written atomically: nan is null, an infinity is the text 'inf' or '-inf'; `number` reads
-    them back.
-    """
+    """Strict JSON, written atomically: nan is null, an infinity 'inf' or '-inf'; `number` reads them back."""
     text = json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
@@ -166,14 +167,11 @@ def _exchange(left: Path, right: Path) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(right))
 
 
-# Provenance -------------------------------------------------------------------------------------------------
-# --------------
+# Provenance
 
 
 def source_state() -> dict[str, Any]:
-    """The commit ($PULLPUSH_COMMIT where there is no git) and whether `lib/` or `book/experiments` differ
-    from it.
-    """
+    """The commit ($PULLPUSH_COMMIT where there is no git), and whether lib/ or book/experiments differ."""
     status = _git("status", "--porcelain", "--", "lib", "book/experiments")
     commit = os.environ.get("PULLPUSH_COMMIT") or _git("rev-parse", "HEAD")
     return {"commit": commit, "dirty": None if status is None else bool(status)}
@@ -181,9 +179,7 @@ def source_state() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        result = subprocess.run(
-            ["git", *arguments], cwd=root(), capture_output=True, text=True, check=False, timeout=60
-        )
+        result = subprocess.run(["git", *arguments], cwd=root(), capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None
@@ -217,8 +213,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-# Reading ----------------------------------------------------------------------------------------------------
-# --------------
+# Reading
 
 
 @dataclass(frozen=True)
@@ -238,21 +233,14 @@ class Record:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a seed: `COLUMNS`, then the parameters, then the metrics."""
-        content = self.content
-        fixed = {
-            "study": content["study"],
-            "run": content["run"],
-            "profile": content["profile"],
-            "stale": self.stale,
-        }
-        fixed["device"] = content["device"]
         rows = []
-        for metrics, seconds in zip(content["metrics"], content["seconds"], strict=True):
+        stale = self.stale
+        for metrics, seconds in zip(self.content["metrics"], self.content["seconds"], strict=True):
+            known = self.content | {"seed": metrics["seed"], "stale": stale, "seconds": seconds}
+            first = {name: known[name] for name in COLUMNS}
             numbers = {name: number(value) for name, value in metrics.items() if name != "seed"}
-            row = {**fixed, "seed": metrics["seed"], "seconds": seconds}
-            rows.append(
-                {**{name: row[name] for name in COLUMNS}, **{**content["parameters"], **row}, **numbers}
-            )
+            # `device` is a parameter too: its column tells what was used, not what was asked for.
+            rows.append(first | self.content["parameters"] | first | numbers)
         return rows
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -261,20 +249,8 @@ class Record:
 
     def provenance(self) -> dict[str, Any]:
         """What a figure says about its origin."""
-        names = (
-            "study",
-            "run",
-            "profile",
-            "parameters",
-            "commit",
-            "dirty",
-            "device",
-            "device_name",
-            "threads",
-            "versions",
-        )
         seeds = [row["seed"] for row in self.content["metrics"]]
-        return {name: self.content[name] for name in (*names, "seconds", "command")} | {"seeds": seeds}
+        return {name: self.content[name] for name in PROVENANCE} | {"seeds": seeds}
 
 
 def read_record(path: Path) -> Record:
@@ -309,21 +285,17 @@ def load_arrays(study: str, profile: str, run: str) -> dict[str, np.ndarray]:
 
 
 def load_records(study: str | None = None, profile: str | None = None) -> "pd.DataFrame":
-    """Every finished run as a table: one row a seed with study, run, profile, seed, stale, device, seconds,
-    then every parameter and every metric by its name. `device` is the one that computed; nan where a run does
-    not have a column.
+    """Every finished run as a table, one row a seed.
+
+    Columns: study, run, profile, seed, stale, device (the one that computed), seconds, then every parameter
+    and every metric by its name; nan where a run has none. Raises ValueError for an unknown profile.
     """
     import pandas as pd
 
     profiles = [name for name in PROFILES if profile in (None, name)]
     if not profiles:
         raise ValueError(f"Unknown profile '{profile}'. {nearest(str(profile), PROFILES)}")
-    paths = [
-        path
-        for name in profiles
-        for path in sorted(
-            run_folder(name, study or "*", "*").parents[1].glob(f"{study or '*'}/*/record.json")
-        )
-    ]
+    found = [profile_folder(name).glob(f"{study or '*'}/*/record.json") for name in profiles]
+    paths = [path for some in found for path in sorted(some)]
     rows = [row for path in paths for row in read_record(path).rows()]
     return pd.DataFrame(rows, columns=None if rows else list(COLUMNS))

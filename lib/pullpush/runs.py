@@ -5,8 +5,7 @@ In a notebook, after the cell tagged `parameters`:
     from pullpush import runs
     run = runs.begin("pair_vs_triplet", globals())
     for seed in seeds:
-        result = run.seed(seed, one_seed)          # one_seed(seed) -> (metrics, arrays); a finished seed is
-        loaded
+        run.seed(seed, one_seed)  # one_seed(seed) -> (metrics, arrays); a finished seed is loaded
     run.finish({"embedding": run.seed_results[0].arrays["z"]}, {"train": train.digest})
 
 The same cells work under `pullpush run`, plain papermill, Jupyter and nbval. A run is known by its identity:
@@ -99,17 +98,13 @@ def begin(study: str, namespace: MutableMapping[str, Any]) -> "Run":
 
 def _command(plan: Planned, schema: Schema) -> str:
     """How to execute a run again."""
-    if any(
-        (run.study, run.name) == (plan.study, plan.name)
-        for run in read_profile(plan.profile, missing_ok=True)
-    ):
+    known = [(run.study, run.name) for run in read_profile(plan.profile, missing_ok=True)]
+    if (plan.study, plan.name) in known:
         return f"pullpush run {plan.study} --profile {plan.profile} --name {plan.name}"
-    words = [
-        word
-        for name, value in schema.changed(plan.parameters).items()
-        for word in ("-p", name, str(_portable(value)))
-    ]
-    return shlex.join(["pullpush", "run", plan.study, *words])
+    words = ["pullpush", "run", plan.study]
+    for name, value in schema.changed(plan.parameters).items():
+        words += ["-p", name, str(_portable(value))]
+    return shlex.join(words)
 
 
 def _executed_cells() -> list[str]:
@@ -145,14 +140,11 @@ class Run:
     def identity(self) -> str:
         """Sixteen hex digits of everything that the result of a seed depends on, the seed aside."""
         setting = {name: value for name, value in self.parameters.items() if name != "seeds"}
-        return _digest(
-            [self.study, self.method, setting, self.data, edited(self.notebook, _executed_cells())]
-        )[:16]
+        code = [self.study, self.method, edited(self.notebook, _executed_cells())]
+        return _digest([*code, setting, self.data])[:16]
 
     def uses(self, data: Mapping[str, str]) -> None:
-        """Make digests of the data ({"train": images.digest}) part of the identity. Call it before the first
-        seed.
-        """
+        """Make digests of the data ({"train": images.digest}) part of the identity, before the first seed."""
         self.data = dict(data)
 
     def checkpoint(self, seed: int) -> Path:
@@ -162,8 +154,7 @@ class Run:
         return path
 
     def seed(self, seed: int, one_seed: OneSeed) -> SeedResult:
-        """The metrics and arrays of `one_seed(seed)`, kept on disk as soon as they exist and loaded when they
-        already do.
+        """The metrics and arrays of `one_seed(seed)`: kept on disk at once, loaded if they are there already.
 
         Metrics are numbers, nan included; their names must differ from the parameters'. Raises ValueError
         otherwise, or for a seed that is not among the run's seeds.
@@ -272,9 +263,7 @@ class Run:
 
 
 class _Clock:
-    """Seconds spent on a seed, over all the sessions that it took: up to the last checkpoint for those that
-    were cut off.
-    """
+    """Seconds spent on a seed in all its sessions; one that was cut off counts up to its last checkpoint."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint, self.file = checkpoint, checkpoint.with_suffix(".clock")
@@ -302,9 +291,7 @@ def _portable(value: Any) -> Any:
 
 
 def _arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """As numpy arrays (torch tensors on the CPU included). Raises ValueError for anything that needs
-    pickling.
-    """
+    """As numpy arrays, from CPU tensors too. Raises ValueError for anything that needs pickling."""
     converted = {name: np.asarray(value) for name, value in arrays.items()}
     for name, array in converted.items():
         if array.dtype.hasobject:
@@ -321,9 +308,8 @@ def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def _dump_seed(result: SeedResult) -> bytes:
     about = json.dumps({"metrics": result.metrics, "seconds": result.seconds})
-    return _pack(
-        {"about": np.array(about), **{f"array/{name}": array for name, array in result.arrays.items()}}
-    )
+    arrays = {f"array/{name}": array for name, array in result.arrays.items()}
+    return _pack({"about": np.array(about)} | arrays)
 
 
 def _load_seed(path: Path, seed: int) -> SeedResult:

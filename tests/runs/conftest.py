@@ -139,7 +139,7 @@ class Tree:
     def call(self, *command: str) -> tuple[int, str]:
         """Exit code and everything printed."""
         process = self.start(*command)
-        printed, _ = process.communicate(timeout=120)
+        printed, _ = process.communicate(timeout=400)
         return process.returncode, printed
 
     def pullpush(self, *arguments: str) -> tuple[int, str]:

@@ -118,8 +118,8 @@ class TestPending:
         ("loss: pair", "needs: tpu", "toy, one: needs 'tpu' is unknown"),
         ("studies:", "study:", "unknown key 'study'. Did you mean 'studies'?"),
         ("defaults:", "default:", "laptop.yaml, toy: unknown key 'default'. Did you mean 'defaults'?"),
-        ("one:", "../one:", "../one: it becomes a folder"),
-        ("one:", "One two:", "One two: it becomes a folder"),
+        ("one:", "../one:", "papermill_runs/laptop.yaml: '../one' cannot name a run"),
+        ("one:", "One two:", "'One two' cannot name a run. Use a-z, 0-9"),
         ("toy:", "toi:", "Unknown study 'toi': no such notebook. Did you mean 'toy'?"),
     ],
 )
