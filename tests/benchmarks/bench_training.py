@@ -37,7 +37,8 @@ def main() -> list[dict[str, Any]]:
         plain = step_seconds(channels, side, "fp32", torch.contiguous_format)
         ours = step_seconds(channels, side, "bf16", torch.channels_last)
         rows.append({
-            "benchmark": "triplet step, bf16 channels-last", "setting": f"batch 1024, {side}x{side}x{channels}",
+            "benchmark": "triplet step, bf16 channels-last",
+            "setting": f"batch 1024, {side}x{side}x{channels}",
             "ours": ours, "peer": plain, "ratio": plain / ours, "unit": "s", "target": 1.6,
         })  # fmt: skip
     return rows
