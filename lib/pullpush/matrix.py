@@ -138,7 +138,7 @@ def planned(study: str, parameters: dict[str, Any], name: str | None = None) -> 
 
 @functools.cache
 def gpu_present() -> bool:
-    """Whether torch sees a CUDA device. Asked only for a run that needs one: importing torch takes seconds."""
+    """Whether torch sees a CUDA device. Asked only where a run needs one, as importing torch is slow."""
     import torch
 
     return torch.cuda.is_available()

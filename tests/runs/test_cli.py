@@ -55,6 +55,12 @@ class TestMistakes:
                 ("toy", "--profile", "laptop", "-p", "profile", "quick"),
                 "--profile laptop and -p profile quick differ",
             ),
+            (("toy", "--name", "../x", "-p", "epochs", "9"), "--name: '../x' cannot name a run"),
+            (
+                ("toy", "--out", "book"),
+                "book holds experiments; name a new folder, as all in it is replaced.",
+            ),
+            (("toy", "--out", "papermill_runs/laptop.yaml"), "laptop.yaml is a file; name a folder."),
             (("--profile", "laptop", "--name", "one"), "-p, --name and --out are for a single run"),
             (
                 ("--profile", "laptop", "--rerun", "tow"),

@@ -1,7 +1,9 @@
 """The run matrix as Snakemake sees it."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+COMMAND = (
+    *(sys.executable, "-m", "snakemake", "-s", "papermill_runs/Snakefile", "--cores", "2"),
+    *("--nolock", "--rerun-incomplete", "--keep-going"),
+)
 
 
 @pytest.fixture
@@ -19,16 +25,7 @@ def tree(light: Any) -> Any:
 
 
 def snakemake(tree: Any, *arguments: str) -> tuple[int, str]:
-    fixed = (
-        "-s",
-        "papermill_runs/Snakefile",
-        "--cores",
-        "2",
-        "--nolock",
-        "--rerun-incomplete",
-        "--keep-going",
-    )
-    return tree.call(sys.executable, "-m", "snakemake", *fixed, *arguments)
+    return tree.call(*COMMAND, *arguments)
 
 
 def jobs(printed: str) -> dict[str, int]:
@@ -39,13 +36,17 @@ def jobs(printed: str) -> dict[str, int]:
 def test_laptop_runs_what_has_no_record_and_nothing_else(tree: Any) -> None:
     tree.commit()
     assert jobs(snakemake(tree, "--config", "profile=laptop", "-n")[1]) == {"toy_one": 1, "toy_two": 1}
-    code, printed = snakemake(tree, "--config", "profile=laptop")
+    process = tree.start(*COMMAND, "--config", "profile=laptop", start_new_session=True)
+    while "started" not in process.stdout.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert tree.status() == ""
+    code, printed = snakemake(tree, "--config", "profile=laptop")  # nothing to unlock, nothing to clean
     assert code == 0, printed
     assert tree.record("one")["metrics"] and tree.record("two")["metrics"]
-    assert [line[:3] for line in tree.status().splitlines()] == [
-        "?? "
-    ] * 6  # the two runs, whole, and nothing else
-    assert not list((tree.path / ".cache" / "stamps").iterdir())
+    new = [line[:3] for line in tree.status().splitlines()]
+    assert new == ["?? "] * 6  # the two runs, whole, and nothing else
 
     for path in tree.path.rglob("*.ipynb"):  # neither file times nor code
         path.touch()
@@ -87,25 +88,23 @@ def test_quick_follows_its_inputs(tree: Any) -> None:
     assert jobs(snakemake(tree, "-n")[1]) == {"toy_toy": 1}
 
 
-def test_a_clone_in_which_every_library_file_was_touched_runs_nothing(tmp_path: Path) -> None:
-    """The repository itself: what has a record today has one in a fresh clone with newer library files."""
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{ROOT}", clone], check=True)
-    for path in (clone / "lib").rglob("*.py"):
-        path.write_text(path.read_text() + "\n# touched\n")
+def test_a_copy_in_which_every_library_file_changed_runs_nothing_again(tmp_path: Path) -> None:
+    """The repository itself: the same laptop and paper runs are pending, with newer files and other code."""
+    trees = [tmp_path / "as_it_is", tmp_path / "changed"]
+    for tree in trees:
+        for part in ("lib", "book/experiments", "papermill_runs"):
+            shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (trees[1] / "lib").rglob("*.py"):
+        path.write_text(path.read_text() + "\nCHANGED = True\n")
     script = (
         "from pullpush import runs\n"
-        "for profile in ('laptop', 'paper'): print(*(run.name for run in runs.pending(profile)))"
+        "for profile in ('laptop', 'paper'): print(*(run.name for run in runs.pending(profile, gpu=True)))"
     )
-    lists = []
-    for folder in (ROOT, clone):
-        environment = {
-            "PYTHONPATH": str(folder / "lib"),
-            "PULLPUSH_ROOT": str(folder),
-            "PATH": "/usr/bin:/bin",
-        }
-        result = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-        )
-        lists.append(result.stdout)
-    assert lists[0] == lists[1]
+    pending = []
+    for tree in trees:
+        environment = os.environ | {"PYTHONPATH": str(tree / "lib"), "PULLPUSH_ROOT": str(tree)}
+        command = [sys.executable, "-c", script]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        pending.append(result.stdout)
+    assert pending[0] == pending[1]
+    assert len(pending[0].splitlines()) == 2
