@@ -58,8 +58,8 @@ _PLOTLY_MARKERS_3D = (
     "square-open",
 )
 
-STILL_BYTES = 20_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
-SPRITE_BYTES = 40_000  # what the images in the hovers of one figure may weigh together
+STILL_BYTES = 14_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
+SPRITE_BYTES = 28_000  # what the images in the hovers of one figure may weigh together
 PLAIN_CSV_BYTES = 16_000  # longer tables are offered as .csv.gz
 
 
