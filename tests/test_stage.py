@@ -63,7 +63,8 @@ def root(tmp_path, monkeypatch):
     shutil.copytree(REPOSITORY / "book" / "_templates", book / "_templates")
     (book / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nparts:\n- caption: A\n  chapters:\n  - file: experiments/toy\n"
-        "  - file: results/toy\n- caption: B\n  chapters:\n  - file: status\n    sections:\n    - glob: runs/*/*/*\n"
+        "  - file: results/toy\n- caption: B\n  chapters:\n  - file: status\n    sections:\n"
+        "    - glob: runs/*/*/*\n"
     )
     (book / "index.md").write_text(
         "# Front\n\n<!-- pullpush:statusline -->\nold\n<!-- /pullpush:statusline -->\n"
