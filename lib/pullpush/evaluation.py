@@ -26,7 +26,7 @@ def embed(
     """Embeddings of `images` in their own order; `model` stays as it is.
 
     images: (n, c, h, w) uint8 on any device; `prepare` turns a batch of them into the model's input.
-        of each evaluation batch, as a network left in training mode does.
+    bn: "running" normalises by the averages of training, as `model.eval()` does; "batch" by the statistics
         of each evaluation batch, as a network left in training mode does.
     seed: of the order in which batches are drawn, so that they are mixed even where the data set is sorted.
     Returns float32 (n, d). Raises ValueError for another `bn`.
