@@ -16,15 +16,48 @@
       document.head.append(script);
     }));
 
-  // {dtype: "i2", bdata} -> numbers
-  const decode = (value) => {
-    if (Array.isArray(value)) return value.map(decode);
-    if (value === null || typeof value !== "object") return value;
-    if (value.dtype === "i2") {
-      const bytes = Uint8Array.from(atob(value.bdata), (letter) => letter.charCodeAt(0));
-      return Array.from(new Int16Array(bytes.buffer));
+  // The numbers offered under a figure, as rows of {column: text}.
+  const readTable = async (figure) => {
+    const uri = figure.querySelector(".pp-made a[download]").href;
+    const [kind, content] = [uri.slice(0, uri.indexOf(",")), uri.slice(uri.indexOf(",") + 1)];
+    let text = kind.endsWith(";base64") ? "" : decodeURIComponent(content);
+    if (kind.endsWith(";base64")) {
+      const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+      text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
     }
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, decode(item)]));
+    const [head, ...rows] = text.trim().split("\n").map((line) =>
+      [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)].map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain),
+    );
+    return rows.map((row) => Object.fromEntries(head.map((name, place) => [name, row[place]])));
+  };
+
+  // A point cloud's traces and frames, from the table under it: centred, each frame as wide as the others.
+  const fillCloud = async (figure, spec) => {
+    const { columns, start } = spec.layout.meta;
+    const table = await readTable(figure);
+    const frames = Object.entries(columns).map(([name, axes]) => {
+      const means = axes.map((axis) => table.reduce((sum, row) => sum + Number(row[axis]), 0) / table.length);
+      const reach = Math.max(...axes.flatMap((axis, i) => table.map((row) => Math.abs(row[axis] - means[i])))) || 1;
+      const data = spec.data.map((trace) => {
+        const rows = table.filter((row) => row.class === trace.name);
+        return Object.fromEntries(axes.map((axis, i) => ["xyz"[i], rows.map((row) => (row[axis] - means[i]) / reach)]));
+      });
+      return { name, data };
+    });
+    const first = frames.find(({ name }) => name === start);
+    spec.data.forEach((trace, i) => {
+      Object.assign(trace, first.data[i]);
+      trace.customdata = table.filter((row) => row.class === trace.name).map((row) => Number(row.point));
+    });
+    spec.frames = frames;
+  };
+
+  // A sprite that an earlier figure of the page holds is given by its id alone.
+  const findSprite = ({ id }) => {
+    for (const script of document.querySelectorAll("script.pp-spec")) {
+      const sprite = JSON.parse(script.textContent).layout?.meta?.sprite;
+      if (sprite?.id === id && sprite.src) return sprite;
+    }
   };
 
   const hasWebGL = () => {
@@ -124,7 +157,7 @@
   };
 
   const tooltip = (live, plot, spec) => {
-    const sprite = spec.layout.meta?.sprite;
+    const sprite = spec.layout.meta?.sprite && findSprite(spec.layout.meta.sprite);
     if (!sprite) return;
     const tip = add(live, "div", { className: "pp-tip", hidden: true });
     const picture = add(tip, "div", { className: "pp-tip-image" });
@@ -169,11 +202,12 @@
 
   const draw = async (figure) => {
     const live = figure.querySelector(".pp-live");
-    const spec = decode(JSON.parse(figure.querySelector("script.pp-spec").textContent));
+    const spec = JSON.parse(figure.querySelector("script.pp-spec").textContent);
     spec.layout ??= {};
     const solid = spec.data.some((trace) => trace.type?.endsWith("3d") || trace.type?.endsWith("gl"));
     if (solid && !hasWebGL()) return;
     const Plotly = await loadPlotly();
+    if (spec.layout.meta?.columns) await fillCloud(figure, spec);
     if (spec.layout.meta?.sprite) spec.data.forEach((trace) => (trace.hoverinfo = "none"));
     live.hidden = false;
     live.setAttribute("role", "group");

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import difflib
 import gzip
+import hashlib
 import html
 import io
 import json
@@ -58,7 +59,7 @@ _PLOTLY_MARKERS_3D = (
     "square-open",
 )
 
-STILL_BYTES = 14_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
+STILL_BYTES = 16_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
 SPRITE_BYTES = 28_000  # what the images in the hovers of one figure may weigh together
 PLAIN_CSV_BYTES = 16_000  # longer tables are offered as .csv.gz
 
@@ -318,7 +319,7 @@ def _encode(figure: Figure) -> str:
         # A drawing has few colours: a palette without loss is smaller than lossy WebP and keeps letters
         # crisp.
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=150)
+        figure.savefig(stream, format="png", dpi=136)
         image = Image.open(stream).convert("RGB")
         pixels = _webp(
             image.quantize(64, dither=Image.Dither.NONE).convert("RGB"), STILL_BYTES, otherwise=image
@@ -396,14 +397,6 @@ def _compact(value: Any) -> Any:
     return str(value)
 
 
-def _short(values: NDArray[Any]) -> dict[str, str]:
-    """Numbers as plotly's base64 16-bit integers: 2.7 characters each."""
-    return {
-        "dtype": "i2",
-        "bdata": base64.b64encode(np.asarray(values).round().astype("<i2").tobytes()).decode(),
-    }
-
-
 def sprite(images: ArrayLike, budget: int = SPRITE_BYTES) -> dict[str, Any]:
     """Many small images as one, for hovers: layout.meta["sprite"]. images: (n, c, h, w), uint8 or floats in
     [0, 1].
@@ -423,6 +416,17 @@ def sprite(images: ArrayLike, budget: int = SPRITE_BYTES) -> dict[str, Any]:
     )
     uri = "data:image/webp;base64," + base64.b64encode(_webp(Image.fromarray(sheet), budget)).decode()
     return {"src": uri, "columns": columns, "rows": rows, "count": n}
+
+
+_sprites: dict[str, str] = {}  # digest of images -> the figure that brought their sprite into this notebook
+
+
+def _sprite(name: str, images: ArrayLike) -> dict[str, Any]:
+    """The sprite of a figure; its id alone where an earlier figure of the notebook holds the same images."""
+    key = hashlib.sha256(np.ascontiguousarray(np.asarray(images)).tobytes()).hexdigest()[:12]
+    if _sprites.setdefault(key, name) != name:
+        return {"id": key}
+    return {"id": key, **sprite(images)}
 
 
 def _pictures(images: ArrayLike) -> NDArray[np.uint8]:
@@ -639,28 +643,29 @@ def _points(
             )
     if len(classes_of) > 3000:
         raise ValueError(f"{len(classes_of)} points in {name!r}: a page carries at most 3000; give a sample.")
-    # A common scale within each frame, into 16-bit integers: a thousandth of the width is finer than a dot.
-    scaled = {
-        stop: (xy - xy.mean(0)) / max(float(np.abs(xy - xy.mean(0)).max()), 1e-12) * 1000
-        for stop, xy in stops.items()
-    }
     present = [k for k in range(len(classes)) if (classes_of == k).any()]
     letters = "xyz"[:dimensions]
+    table = pd.DataFrame({"point": np.arange(len(classes_of)), "class": [classes[k] for k in classes_of]})
+    columns = {
+        stop: [f"{letter} at {slider} {stop}" if len(stops) > 1 else letter for letter in letters]
+        for stop in stops
+    }
+    for stop, xy in stops.items():  # to three digits: finer than a dot
+        digits = max(0, 2 - int(np.floor(np.log10(max(float(np.abs(xy).max()), 1e-12)))))
+        for j, column in enumerate(columns[stop]):
+            table[column] = np.round(xy[:, j], digits)
 
-    def traces(stop: str) -> list[dict[str, Any]]:
-        return [{a: _short(scaled[stop][classes_of == k, j]) for j, a in enumerate(letters)} for k in present]
-
-    first = traces(start)
-    for trace, k in zip(first, present, strict=True):
+    traces = []
+    for k in present:
         symbol = _PLOTLY_MARKERS[CLASS_MARKERS[k % 10]] if dimensions == 2 else _PLOTLY_MARKERS_3D[k % 8]
-        trace |= {
+        traces.append({
             "type": "scatter" if dimensions == 2 else "scatter3d", "mode": "markers", "name": classes[k],
-            "customdata": _short(np.flatnonzero(classes_of == k)),
             "marker": {"color": CLASS_COLOURS[k % 10], "symbol": symbol, "size": 7 if dimensions == 2 else 4},
-        }  # fmt: skip
-    meta: dict[str, Any] = {"slider": slider, "start": start}
+        })  # fmt: skip
+    # The coordinates are not repeated here: the script takes them from the CSV, a trace's rows by its name.
+    meta: dict[str, Any] = {"slider": slider, "start": start, "columns": columns}
     if images is not None:
-        meta["sprite"] = sprite(images)
+        meta["sprite"] = _sprite(name, images)
     layout: dict[str, Any] = {"meta": meta}
     if axes is None:
         layout |= {"xaxis": {"visible": False}, "yaxis": {"visible": False, "scaleanchor": "x"}}
@@ -668,13 +673,12 @@ def _points(
         layout["scene"] = {"aspectmode": "cube", "camera": {"eye": {"x": 1.35, "y": 1.35, "z": 0.9}}} | {
             f"{a}axis": {"title": {"text": text}} for a, text in zip("xyz", axes, strict=True)
         }
-    frame_list = [{"name": stop, "data": traces(stop)} for stop in names] if len(names) > 1 else []
 
     def still(theme: Theme) -> Figure:
         figure, ax = canvas(7.0, 4.6, subplot_kw={"projection": "3d"} if dimensions == 3 else None)
         shade = {"depthshade": False} if dimensions == 3 else {}  # one colour a class, as the legend has it
         for k in present:
-            xy = scaled[start][classes_of == k].T
+            xy = stops[start][classes_of == k].T
             ax.scatter(
                 *xy,
                 s=16,
@@ -695,18 +699,13 @@ def _points(
             ax.set(
                 xticklabels=[], yticklabels=[], zticklabels=[], xlabel=axes[0], ylabel=axes[1], zlabel=axes[2]
             )
-        if frame_list:
+        if len(stops) > 1:
             ax.set_title(f"{slider} {start}")
         return figure
 
-    table = pd.DataFrame({"point": np.arange(len(classes_of)), "class": [classes[k] for k in classes_of]})
-    for stop, xy in stops.items():
-        digits = max(0, 2 - int(np.floor(np.log10(max(float(np.abs(xy).max()), 1e-12)))))
-        for j, letter in enumerate(letters):
-            table[f"{letter} at {slider} {stop}" if frame_list else letter] = np.round(xy[:, j], digits)
     show(
         name, still=still, alt=alt, caption=caption, data=table, run=run,
-        interactive={"data": first, "layout": layout, "frames": frame_list}, aspect=1.3,
+        interactive={"data": traces, "layout": layout}, aspect=1.3,
     )  # fmt: skip
 
 
