@@ -195,7 +195,8 @@ def _where(one: Judged) -> str:
         return f"Profile {one.claim.profile}."
     devices = " and ".join(sorted({str(content["device"]) for content in found}))
     minutes = sum(sum(content["seconds"]) for content in found) / 60
-    return f"Profile {one.claim.profile}, on {devices}, {minutes:.0f} minutes for {len(found)} runs."
+    what = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    return f"Profile {one.claim.profile}, on {devices}, {minutes:.0f} minutes for {what}."
 
 
 # Blocks of text pages ---------------------------------------------------------------------------------------
