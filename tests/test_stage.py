@@ -15,7 +15,8 @@ RECORD = {
     "schema": 1, "study": "toy", "run": "first", "profile": "paper",
     "parameters": {"data": "mnist", "seeds": [0, 1], "margin": None},
     "metrics": [{"seed": 0, "accuracy": 0.9}, {"seed": 1, "accuracy": 0.8}], "seconds": [30.0, 60.0],
-    "device": "cpu", "versions": {"torch": "2.15.0"}, "commit": "abc1234567", "dirty": False,
+    "device": "cpu", "device_name": "AMD EPYC", "threads": 1, "versions": {"torch": "2.15.0"},
+    "commit": "abc1234567", "dirty": False,
     "command": "pullpush run toy --profile paper --name first",
 }  # fmt: skip
 RUN = "papermill_runs/paper/toy/first"
@@ -218,13 +219,8 @@ def test_the_site_is_built_once_and_warnings_stop_it(root, capsys):
 def test_status_names_the_records(root, monkeypatch):
     monkeypatch.setattr(stage, "_stale_runs", lambda: {("paper", "toy", "first")})
     blocks = stage.status_blocks(root)
-    assert (
-        "| [toy, first](/runs/paper/toy/first.ipynb) | paper | 2 | 1.5 | cpu | 2.15.0 | `abc1234` | older |"
-        in blocks["status"]
-    )
-    assert (
-        "1 recorded runs with 2 seeds" in blocks["statusline"]
-        or "1 recorded run with 2 seeds" in blocks["statusline"]
-    )
+    row = "paper | 2 | 1.5 | AMD EPYC, 1 thread | 2.15.0 | `abc1234` | older |"
+    assert f"| [toy, first](/runs/paper/toy/first.ipynb) | {row}" in blocks["status"]
+    assert "1 recorded run with 2 seeds in all, made on AMD EPYC, 1 thread." in blocks["statusline"]
     shutil.rmtree(root / "papermill_runs" / "paper")
     assert "No laptop or paper run is recorded yet" in stage.status_blocks(root)["statusline"]

@@ -157,7 +157,7 @@ def run_page(notebook: dict[str, Any], record: Mapping[str, Any], pages: Iterabl
     facts = {
         "seeds": ", ".join(str(row["seed"]) for row in record["metrics"]),
         "seconds": _seconds(record),
-        "device": record["device"],
+        "machine": _machine(record),
         "commit": record["commit"],
         "command": f"`{record['command']}`",
     }
@@ -169,9 +169,9 @@ def run_page(notebook: dict[str, Any], record: Mapping[str, Any], pages: Iterabl
         "| parameter | value |", "|---|---|", *parameters, "",
         "| about | |", "|---|---|", *about,
     ]  # fmt: skip
-    code = [
-        cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "remove-cell" not in _tags(cell)
-    ]
+    # The table has the values of this run; the tagged cell would show the defaults.
+    hidden = {"parameters", "remove-cell"}
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code" and not hidden & set(_tags(c))]
     head = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "\n".join(lines)}
     page = _tidy({**notebook, "cells": [head, *code]})
     page["metadata"]["nosearch"] = True
@@ -286,14 +286,14 @@ def status_blocks(root: Path) -> dict[str, str]:
     if not found:
         nothing = "No laptop or paper run is recorded yet."
         return {"statusline": f"{built} {shown} {nothing}", "status": nothing}
-    devices = sorted({record["device"] for _, record in found})
+    devices = sorted({_machine(record) for _, record in found})
     rows = sum(len(record["metrics"]) for _, record in found)
     line = (
         f"{built} {shown} The results rest on {len(found)} recorded run{'s' * (len(found) > 1)} with {rows} "
         f"seeds in all, made on {_joined(devices)}. [All records](status.md)"
     )
     table = [
-        "| run | profile | seeds | minutes | device | torch | commit | code |",
+        "| run | profile | seeds | minutes | machine | torch | commit | code |",
         "|---|---|---|---|---|---|---|---|",
     ]
     stale = _stale_runs()
@@ -305,7 +305,7 @@ def status_blocks(root: Path) -> dict[str, str]:
             profile,
             len(record["metrics"]),
             f"{_seconds(record) / 60:.1f}",
-            record["device"],
+            _machine(record),
             record["versions"]["torch"],
             f"`{str(record['commit'])[:7]}`{changed}",
             "older" if (profile, study, run) in stale else "today’s",
@@ -321,6 +321,15 @@ def _stale_runs() -> set[tuple[str, str, str]]:
     frame = runs.load_records()
     old = frame[frame["stale"].astype(bool)] if len(frame) else frame
     return {(row["profile"], row["study"], row["run"]) for _, row in old.iterrows()}
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    """Such as 'AMD EPYC, 1 thread' or 'NVIDIA H100'."""
+    name = record.get("device_name") or record["device"]
+    threads = record.get("threads")
+    if record["device"] != "cpu" or not threads:
+        return str(name)
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _seconds(record: Mapping[str, Any]) -> float:
