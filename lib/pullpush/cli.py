@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -118,7 +119,6 @@ def run(
     if show:
         typer.echo("".join(f"{plan.study}/{plan.name}\n" for plan in planned), nl=False)
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a cluster sends ends like Ctrl-C
     if single:
         _execute(planned[0], out, fresh)
     else:
@@ -152,18 +152,31 @@ def _single(study: str, given: dict[str, str], profile: str | None, name: str | 
     return matrix.planned(study, schema.validate(given), name)
 
 
-def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
+@contextmanager
+def _stopped_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Let `handler` answer Ctrl-C and the SIGTERM that a cluster sends."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        record = execution.execute(planned, target=out, fresh=fresh)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
+    def stop(*_: Any) -> None:
+        # At once, as a kill does no harm: an exception could get lost in the event loop that awaits the
+        # kernel. The kernel ends when it sees that its parent has gone.
+        line = f"{planned.name} | stopped. Finished seeds are kept; the same command goes on from them.\n"
+        os.write(2, f"\n{line}".encode())
+        os._exit(130)
+
+    try:
+        with _stopped_by(stop):
+            record = execution.execute(planned, target=out, fresh=fresh)
     except execution.RunFailed as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo(
-            f"\n{planned.name} | stopped. Finished seeds are kept; the same command goes on from them.",
-            err=True,
-        )
-        raise typer.Exit(130) from None
     typer.echo(f"{planned.name} | {execution.describe_record(record)}")
     typer.echo(f"{planned.name} | {_relative(record.folder)}")
 
@@ -173,7 +186,8 @@ def _execute_all(pending: Sequence[matrix.Planned], rerun: str | None, jobs: int
         typer.echo("Nothing to do: no run is pending.")
         return
     try:
-        failed = execution.execute_all(pending, jobs, lambda run: fresh or matrix.named(run, rerun))
+        with _stopped_by(signal.default_int_handler):
+            failed = execution.execute_all(pending, jobs, lambda run: fresh or matrix.named(run, rerun))
     except KeyboardInterrupt:
         typer.echo(
             "\nStopped. Finished runs and seeds are kept; the same command goes on from them.", err=True

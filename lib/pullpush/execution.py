@@ -24,6 +24,7 @@ from pullpush.matrix import Planned
 from pullpush.parameters import read_schema
 
 KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
+NOTEBOOK_LIMIT = 500_000  # bytes; beyond it the page is told of, not refused
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -34,41 +35,47 @@ class RunFailed(RuntimeError):
 def execute(run: Planned, *, target: Path | None = None, fresh: bool = False) -> records.Record:
     """Execute one run and put its folder (run.ipynb, record.json, arrays.npz) at `target`, or in its place.
 
-    fresh: drop the seeds that an earlier attempt kept. Raises RunFailed, KeyboardInterrupt when stopped, and
-    ValueError for a target that holds anything but a run.
+    fresh: drop the seeds that an earlier attempt kept. Raises RunFailed, and ValueError for a target that
+    holds anything but a run.
     """
     target = check_target(run, target)
     work = records.work_folder(run.profile, run.study, run.name)
     work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work.with_name(f"{work.name}.lock"))
+    lock = FileLock(work.with_name(f"{work.name}.lock"))  # the system drops it when the process dies
+    waited = False
     try:
         lock.acquire(blocking=False)
     except Timeout:
         _say(run, "another process works on this run: waiting for it")
+        waited = True
         lock.acquire()
-        if (target / "record.json").is_file() and run.done and not fresh:
-            return records.read_record(target / "record.json")
-    with lock:
-        for name in (*records.FILES, "whole"):
-            _remove(work / name)
-        if fresh:
-            _remove(work / "seeds")
-            _remove(work / "checkpoints")
-        started = time.perf_counter()
-        _say(run, "started")
-        _prepare_environment(run, work)
-        _execute_notebook(run, work)
-        if not (work / "record.json").is_file():
-            raise RunFailed(f"{run.name} ended without a record: its notebook must call run.finish.")
-        executed = (work / "run.ipynb").read_text(encoding="utf-8")
-        whole = work / "whole"
-        records.write_atomically(whole / "run.ipynb", clean_notebook(executed).encode())
-        for name in ("arrays.npz", "record.json"):
-            (work / name).rename(whole / name)
-        records.publish(whole, target)
-        _remove(work / "run.ipynb")
-        _say(run, f"finished in {(time.perf_counter() - started) / 60:.1f} min")
+    try:
+        if not (waited and not fresh and (target / "record.json").is_file() and run.done):
+            _execute_in(work, run, target, fresh)
+    finally:
+        lock.release()
     return records.read_record(target / "record.json")
+
+
+def _execute_in(work: Path, run: Planned, target: Path, fresh: bool) -> None:
+    for name in (*records.FILES, "whole", *(("seeds", "checkpoints") if fresh else ())):
+        _remove(work / name)
+    started = time.perf_counter()
+    _say(run, "started")
+    _prepare_environment(run, work)
+    _execute_notebook(run, work)
+    if not (work / "record.json").is_file():
+        raise RunFailed(f"{run.name} ended without a record: its notebook must call run.finish.")
+    notebook = clean_notebook((work / "run.ipynb").read_text(encoding="utf-8")).encode()
+    if len(notebook) > NOTEBOOK_LIMIT:
+        _say(run, f"run.ipynb has {len(notebook) // 1000} kB; a page should have {NOTEBOOK_LIMIT // 1000}")
+    whole = work / "whole"
+    records.write_atomically(whole / "run.ipynb", notebook)
+    for name in ("arrays.npz", "record.json"):
+        (work / name).rename(whole / name)
+    records.publish(whole, target)
+    _remove(work / "run.ipynb")
+    _say(run, f"finished in {(time.perf_counter() - started) / 60:.1f} min")
 
 
 def check_target(run: Planned, target: Path | None) -> Path:
@@ -76,7 +83,8 @@ def check_target(run: Planned, target: Path | None) -> Path:
     target = target.resolve() if target else records.run_folder(run.profile, run.study, run.name)
     if target.is_file():
         raise ValueError(f"{target} is a file; name a folder.")
-    others = sorted(path.name for path in target.glob("*") if path.name not in records.FILES)
+    names = sorted(path.name for path in target.glob("*"))
+    others = [name for name in names if name not in records.FILES and not name.startswith(".")]
     if others:
         raise ValueError(f"{target} holds {others[0]}; name a new folder, as all in it is replaced.")
     return target
@@ -191,23 +199,32 @@ def _remove(path: Path) -> None:
 
 
 def clean_notebook(text: str) -> str:
-    """An executed notebook fit to be committed: no paths of this machine, no overwritten progress bars."""
+    """An executed notebook fit to be committed: no paths of this machine, printed lines in one piece."""
     notebook = json.loads(records.portable(text))
     papermill = notebook["metadata"].get("papermill", {})
     for name in ("input_path", "output_path", "environment_variables"):
         papermill.pop(name, None)
     for cell in notebook["cells"]:
-        kept = []
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "stream":
-                lines = "".join(output["text"]).split("\n")
-                output["text"] = [line.rsplit("\r", 1)[-1] + "\n" for line in lines[:-1]] + lines[-1:]
-                if not "".join(output["text"]).strip():
-                    continue
-            kept.append(output)
         if "outputs" in cell:
-            cell["outputs"] = kept
+            cell["outputs"] = _joined(cell["outputs"])
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _joined(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Outputs of a cell with neighbouring streams joined and of an overwritten line only its last state."""
+    joined: list[dict[str, Any]] = []
+    for output in outputs:
+        if output["output_type"] == "stream":
+            text = "".join(output["text"])
+            if joined and joined[-1].get("name") == output["name"]:
+                text = joined.pop()["text"] + text
+            output = output | {"text": text}
+        joined.append(output)
+    for output in joined:
+        if output["output_type"] == "stream":
+            lines = output["text"].removesuffix("\n").split("\n")
+            output["text"] = [line.rstrip("\r").rsplit("\r", 1)[-1] + "\n" for line in lines]
+    return joined
 
 
 def execute_all(runs: Sequence[Planned], jobs: int, fresh: Callable[[Planned], bool]) -> list[str]:
@@ -227,12 +244,8 @@ def execute_all(runs: Sequence[Planned], jobs: int, fresh: Callable[[Planned], b
             succeeded = [future.result() for future in futures]
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            time.sleep(
-                1
-            )  # Ctrl-C in a terminal reaches them too, and a second one would cut their last words
             for process in processes:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGINT)  # Ctrl-C in a terminal has reached them already
             raise
     return [run.name for run, good in zip(runs, succeeded, strict=True) if not good]
 

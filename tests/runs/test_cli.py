@@ -189,6 +189,22 @@ def test_a_run_from_the_terminal(light: Any, tmp_path_factory: pytest.TempPathFa
     assert printed.endswith("\ndone\n")
 
 
+def test_printed_lines_are_joined() -> None:
+    streams = [
+        ("stdout", "a\n"),
+        ("stdout", "b"),
+        ("stdout", "c\n"),
+        ("stderr", "1 %\r2 %\r\n"),
+        ("stdout", "d\n"),
+    ]
+    outputs = [{"output_type": "stream", "name": name, "text": text} for name, text in streams]
+    outputs.insert(3, {"output_type": "display_data", "data": {}})
+    cells = [{"cell_type": "code", "outputs": outputs}, {"cell_type": "markdown"}]
+    cleaned = json.loads(execution.clean_notebook(json.dumps({"metadata": {}, "cells": cells})))
+    found = [output.get("text") for output in cleaned["cells"][0]["outputs"]]
+    assert found == [["a\n", "bc\n"], None, ["2 %\n"], ["d\n"]]
+
+
 def test_out_and_an_error_in_a_cell(light: Any, tmp_path: Path) -> None:
     light.write(
         begin="from pullpush import runs\nrun = runs.begin('toy', globals())\n1 / 0", method="", finish=""

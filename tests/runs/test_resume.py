@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil  # comes with ipykernel
 import pytest
 
 from pullpush import execution, records, runs
@@ -78,20 +79,34 @@ def test_killed_at_random_moments(toy: Any, tmp_path_factory: pytest.TempPathFac
     assert toy.status() == other.status()
 
 
-def test_ctrl_c_says_how_to_go_on(light: Any) -> None:
+@pytest.mark.parametrize(("number", "matrix"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_a_stop_says_how_to_go_on(light: Any, number: int, matrix: bool) -> None:
+    """Ctrl-C, or the SIGTERM of a cluster, to the process that was started; its kernel ends too."""
     light.write(
-        begin="from pullpush import runs\nrun = runs.begin('toy', globals())",
-        method="import time\ntime.sleep(60)",
+        begin="from pullpush import runs\nrun = runs.begin('toy', globals())\n"
+        "import os\nprint('kernel', os.getpid())",
+        method="import time\ntime.sleep(600)",
     )
-    process = light.start(
-        sys.executable, "-m", "pullpush.cli", "run", "toy", "-p", "epochs", "3", start_new_session=True
-    )
-    wait_for(process, "seeds 0, 1")
-    os.killpg(process.pid, signal.SIGINT)
+    what = ("--profile", "laptop") if matrix else ("toy", "-p", "epochs", "3")
+    process = light.start(sys.executable, "-m", "pullpush.cli", "run", *what, start_new_session=True)
+    kernel = int(wait_for(process, "kernel").split()[-1])
+    process.send_signal(number)
     printed, _ = process.communicate(timeout=400)
     assert process.returncode == 130
     assert "stopped. Finished seeds are kept; the same command goes on from them." in printed
+    assert ("Stopped. Finished runs and seeds are kept" in printed) == matrix
     assert "Traceback" not in printed
+    for _ in range(400):
+        if not alive(kernel):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the kernel goes on")
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and is not yet reaped does not."""
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
 def test_two_at_once_and_one_that_fails(light: Any) -> None:
