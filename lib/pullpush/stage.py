@@ -92,9 +92,11 @@ def build(root: Path) -> Path:
     if page.is_file() and stamp.is_file() and stamp.read_text() == digest:
         print(f"The site is up to date: {page.relative_to(root)}")
         return page
-    stamp.unlink(missing_ok=True)
     # Adding or removing a page changes the navigation of all of them, which Sphinx does not notice by itself.
-    _render(root, everything=moved or not page.is_file())
+    # After a build that failed it would not repeat the warnings of pages that it keeps.
+    everything = moved or not (page.is_file() and stamp.is_file())
+    stamp.unlink(missing_ok=True)
+    _render(root, everything)
     stamp.write_text(digest)
     print(f"The site is built: {page.relative_to(root)}")
     return page
@@ -122,6 +124,8 @@ def gather(root: Path) -> Stage:
     blocks = page_blocks(root)
     for name in [name for name in stage.files if name.endswith(".md")]:
         stage.files[name] = fill(stage.files[name].decode(), blocks).encode()
+    for name in [name for name in stage.files if name.startswith("experiments/") and name.endswith(".ipynb")]:
+        stage.files[name] = _filled(stage.files[name], blocks)
     stage.files["_toc.yml"] = prune_toc(stage.files["_toc.yml"].decode(), stage.files).encode()
     stage.files["_extra/_static/plotly.min.js"] = _plotly_script()
     return stage
@@ -208,6 +212,9 @@ def executed_results(root: Path, source: Path) -> bytes:
         source,
         *sorted((root / "lib").rglob("*.py")),
         *sorted((root / "papermill_runs").rglob("record.json")),
+        *sorted((root / "papermill_runs").glob("*.yaml")),
+        *sorted((root / "book" / "results").glob("*.yaml")),
+        *sorted((root / "book" / "results").glob("*.csv")),
     ]
     inputs += sorted((root / "papermill_runs").rglob("arrays.npz"))
     digest = _digest(
@@ -261,6 +268,15 @@ def fill(text: str, blocks: Mapping[str, str]) -> str:
         ),
         text,
     )
+
+
+def _filled(notebook: bytes, blocks: Mapping[str, str]) -> bytes:
+    """A chapter with the blocks of its text cells filled: its result card follows the records."""
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = fill("".join(cell["source"]), blocks)
+    return _dump(content)
 
 
 def page_blocks(root: Path) -> dict[str, str]:
