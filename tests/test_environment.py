@@ -125,7 +125,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "samplers": set(),
     "training": set(),
     "evaluation": {"graph"},
-    "figures": set(),
+    "looks": set(),
+    "stills": {"looks"},
+    "display": {"looks", "stills"},
+    "figures": {"looks", "stills", "display"},
     # what lies under `runs`, each importing only those before it
     "parameters": set(),
     "fingerprint": {"parameters"},

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pullpush import figures, idea
+from pullpush import display, figures, idea, stills
 
 PROVENANCE = {
     "study": "pair_vs_triplet", "run": "mnist-none-pair", "parameters": {"data": "<mnist>", "epochs": 5},
@@ -90,10 +90,10 @@ def test_every_form_is_in_one_element():
     assert (
         "pp-light" in light and "pp-dark" in dark and "display:none" in dark
     )  # Jupyter has no style sheet of ours
-    stills = [payload(re.search(r'src="([^"]+)"', image)[1]) for image in (light, dark)]
-    assert stills[0] != stills[1]
-    assert all(len(still) <= figures.STILL_BYTES for still in stills)
-    assert figures.LIGHT.paper.encode() in stills[0] and figures.DARK.paper.encode() in stills[1]
+    drawn = [payload(re.search(r'src="([^"]+)"', image)[1]) for image in (light, dark)]
+    assert drawn[0] != drawn[1]
+    assert all(len(still) <= stills.STILL_BYTES for still in drawn)
+    assert figures.LIGHT.paper.encode() in drawn[0] and figures.DARK.paper.encode() in drawn[1]
     assert 'id="fig-a-line"' in text and "<figcaption>What to see, \\(n = 1\\).</figcaption>" in text
     pd.testing.assert_frame_equal(table_of(text), data)
     assert text.count("<figure") == 1 and "pp-live" not in text  # nothing interactive was given
@@ -144,7 +144,7 @@ def test_numbers_become_short_json():
         "c": np.int64(3),
         "d": (True, None, "x"),
     }
-    assert figures._compact(given) == {"a": [1.235, 0.0001235, None], "b": 2, "c": 3, "d": [True, None, "x"]}
+    assert display._compact(given) == {"a": [1.235, 0.0001235, None], "b": 2, "c": 3, "d": [True, None, "x"]}
 
 
 def test_stills_drawn_with_pyplot_leave_nothing_open():

@@ -1,10 +1,9 @@
-"""A figure in all its forms: interactive, a still for light and one for dark pages, alt text, and the numbers
-behind it.
+"""The figures of the book, each in all its forms: interactive, a still for light and one for dark pages, alt
+text, and the numbers behind it.
 
-`show` takes a drawing function, a text alternative, a caption and a table of numbers, and displays one HTML
-element. On the site `_static/pullpush.js` turns the element's data into a plotly figure; in Jupyter, in print
-and without scripts the still stands there instead. The helpers (`curves`, `matrix`, `scatter_frames`, ...)
-draw the forms that several studies share.
+`show` takes a drawing function, a text alternative, a caption and a table of numbers. The helpers (`curves`,
+`matrix`, `scatter_frames`, ...) draw the forms that several studies share. Colours are in `looks`, small
+files in `stills`, the HTML in `display`.
 
 Nothing heavy is imported here: matplotlib and pandas come in when the first figure is drawn, plotly never has
 to.
@@ -13,37 +12,44 @@ to.
 from __future__ import annotations
 
 import base64
-import difflib
-import gzip
 import hashlib
 import html
-import io
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pullpush.display import HasProvenance, check_words, columns_of, element, render, show
+from pullpush.looks import (
+    CLASS_COLOURS,
+    CLASS_MARKERS,
+    DARK,
+    LIGHT,
+    METHOD_COLOURS,
+    METHODS,
+    PULL,
+    PUSH,
+    THEMES,
+    Method,
+    Theme,
+    colour,
+    luminance,
+    method,
+)
+from pullpush.stills import STILL_BYTES, canvas, pictures_of, sprite, style, webp
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
     from pandas import DataFrame
 
-PULL = "#2f7fc4"  # a cool blue, everywhere in the book
-PUSH = "#d9701a"  # a warm orange, everywhere in the book
+__all__ = [
+    "CLASS_COLOURS", "CLASS_MARKERS", "DARK", "LIGHT", "METHODS", "METHOD_COLOURS", "PULL", "PUSH", "THEMES",
+    "Method", "Theme", "canvas", "colour", "curves", "image_grid", "matrix", "method", "paired", "points3d",
+    "render", "scatter_frames", "show", "sprite", "style", "table",
+]  # fmt: skip
 
-# Ten classes at evenly spaced lightness (L* 38 to 82): they stay apart in greyscale, and by at least 20
-# CIELAB units for readers with protanopia, deuteranopia or tritanopia (tests/test_figures.py computes it).
-# Neighbouring indices differ in lightness.
-CLASS_COLOURS = (
-    "#3f51af", "#f27300", "#7f6127", "#74beb7", "#c15f73",
-    "#adc970", "#726c99", "#c192dd", "#6c7ffe", "#00e8a9",
-)  # fmt: skip
-CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", "*")
 _PLOTLY_MARKERS = {
     "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down",
     "P": "cross", "X": "x", "<": "triangle-left", "p": "pentagon", "*": "star",
@@ -58,390 +64,6 @@ _PLOTLY_MARKERS_3D = (
     "diamond-open",
     "square-open",
 )
-
-STILL_BYTES = 16_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
-SPRITE_BYTES = 28_000  # what the images in the hovers of one figure may weigh together
-PLAIN_CSV_BYTES = 16_000  # longer tables are offered as .csv.gz
-
-
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a page: background, text, secondary text, grid lines. `name` is "light" or "dark"."""
-
-    name: str
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-
-
-LIGHT = Theme("light", paper="#ffffff", ink="#222832", muted="#48566b", grid="#dde1e6")
-DARK = Theme("dark", paper="#121212", ink="#ced6dd", muted="#9ca4af", grid="#363d47")
-THEMES = (LIGHT, DARK)
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a method looks in every figure. The colour has a contrast of 3:1 on both backgrounds; marker and
-    dash tell it in grey.
-    """
-
-    label: str
-    colour: str
-    marker: str
-    dash: str  # matplotlib's: "-", "--", ":", "-."
-
-
-METHODS = {
-    "pair": Method("pair", "#c40094", "o", "--"),
-    "triplet": Method("triplet", "#449b7f", "^", "-"),
-    "margin": Method("Hadsell", "#9f7e0b", "s", "-."),
-    "nt_xent": Method("NT-Xent", "#7860f4", "D", "-"),
-    "sup_con": Method("SupCon", "#ab7ae2", "P", "--"),
-    "pixels": Method("raw pixels", "#6f7681", "X", ":"),
-    "untrained": Method("untrained", "#8a8f98", "v", ":"),
-}
-METHOD_COLOURS = {name: style.colour for name, style in METHODS.items()}
-_PLOTLY_DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
-
-
-def method(name: str) -> Method:
-    """The look of a method. Raises ValueError for a name that has none, with the nearest one that has."""
-    if name in METHODS:
-        return METHODS[name]
-    near = difflib.get_close_matches(name, METHODS, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(
-        f"No colour for method {name!r}.{hint} Known: {', '.join(METHODS)}; add new ones to figures.METHODS."
-    )
-
-
-def colour(name: str) -> str:
-    """The colour of a method, as #rrggbb."""
-    return method(name).colour
-
-
-class HasProvenance(Protocol):
-    """What a figure needs of a run: see `pullpush.runs`."""
-
-    def provenance(self) -> Mapping[str, Any]: ...
-
-
-# ------------------------------------------------------------------------------------------------- one figure
-
-
-def show(
-    name: str,
-    *,
-    still: Callable[[Theme], Figure],
-    alt: str,
-    caption: str,
-    data: DataFrame,
-    run: HasProvenance | None = None,
-    interactive: Any = None,
-    aspect: float | None = None,
-    shrink: bool = False,
-) -> None:
-    """Display a figure in all its forms.
-
-    name         unique in its page, e.g. "training-curves": the anchor #fig-training-curves and the name of
-                 the CSV
-    still        draws it with matplotlib for a theme; called for LIGHT and for DARK with matching defaults in
-                 force
-    alt          what the figure shows, with its numbers, for those who do not see it
-    caption      one sentence: what to see; n belongs here. `\\(x\\)` is typeset
-    data         the numbers behind it
-    run          fills the fold "How this was made"
-    interactive  a plotly Figure, or a dict {"data", "layout", "frames"}; frames get a native slider, whose
-                 label is layout.meta["slider"]; layout.meta["sprite"] (see `sprite`) shows images on hover,
-                 by customdata
-    aspect       width / height of the interactive form; the still's own by default
-    shrink       the still may become as narrow as a phone; otherwise it scrolls there, so that its lettering
-                 stays legible
-
-    Raises ValueError where alt or caption is empty, or the name is not made of a-z, 0-9 and hyphens.
-    """
-    from IPython.display import HTML, display
-
-    display(HTML(render(name, still, alt, caption, data, run, interactive, aspect, shrink)))
-
-
-def render(
-    name: str,
-    still: Callable[[Theme], Figure],
-    alt: str,
-    caption: str,
-    data: DataFrame,
-    run: HasProvenance | None = None,
-    interactive: Any = None,
-    aspect: float | None = None,
-    shrink: bool = False,
-) -> str:
-    """The HTML that `show` displays."""
-    _require(name, alt, caption)
-    images, ratio, width = [], 1.0, 0
-    for theme in THEMES:
-        uri, width, height = _still(still, theme)
-        ratio = width / height
-        # Without the site's style sheet (Jupyter, GitHub) only the light still is seen; the sheet swaps them
-        # by theme.
-        hidden = ' style="display:none"' if theme is DARK else ' style="max-width:100%;height:auto"'
-        images.append(
-            f'<img class="pp-still pp-{theme.name} dark-light" src="{uri}" width="{width}" height="{height}"'
-            f' alt="{html.escape(alt)}"{hidden}>'
-        )
-    live = ""
-    if interactive is not None:
-        spec = json.dumps(_compact(_spec(interactive)), separators=(",", ":"), allow_nan=False).replace(
-            "</", "<\\/"
-        )
-        live = (
-            f'<div class="pp-live" data-label="{html.escape(alt)}" data-aspect="{aspect or ratio:.3f}"'
-            " hidden></div>"
-            f'<script type="application/json" class="pp-spec">{spec}</script>'
-        )
-    box = "pp-stills pp-shrink" if shrink else "pp-stills"
-    stills = f'<div class="{box}" style="--pp-width:{width}px">{"".join(images)}</div>'
-    return _element(name, live + stills, caption, data, run)
-
-
-def _require(name: str, alt: str, caption: str) -> None:
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(
-            f"Figure name {name!r} must be made of a-z, 0-9 and single hyphens, such as 'training-curves'."
-        )
-    for label, text in (("alt", alt), ("caption", caption)):
-        if not text.strip():
-            raise ValueError(f"Figure {name!r} has an empty {label}: say in a sentence what it shows.")
-
-
-def _element(name: str, body: str, caption: str, data: DataFrame, run: HasProvenance | None) -> str:
-    return (
-        f'<figure class="pp-figure" id="fig-{name}">{body}'
-        f"<figcaption>{html.escape(caption, quote=False)}</figcaption>{_made(name, data, run)}</figure>"
-    )
-
-
-def _made(name: str, data: DataFrame, run: HasProvenance | None) -> str:
-    """The fold under a figure: where it comes from, how to redo it, and its numbers."""
-    facts = dict(run.provenance()) if run is not None else {}
-    if facts.pop("dirty", False):
-        facts["commit"] = f"{facts.get('commit')}, with uncommitted changes"
-    if isinstance(facts.get("seconds"), list):
-        facts["seconds"] = round(sum(facts["seconds"]), 1)
-    rows = []
-    for key, value in facts.items():
-        if value in (None, "", [], {}, 0.0):
-            continue
-        if isinstance(value, Mapping):
-            text = ", ".join(f"{inner} = {item}" for inner, item in value.items())
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        cell = html.escape(text, quote=False)
-        cell = f"<code>{cell}</code>" if key in ("command", "parameters") else cell
-        rows.append(f"<dt>{html.escape(key).replace('_', ' ')}</dt><dd>{cell}</dd>")
-    uri, file = _csv(name, data)
-    rows.append(f'<dt>numbers</dt><dd><a download="{file}" href="{uri}">{file}</a>, {len(data)} rows</dd>')
-    return f'<details class="pp-made"><summary>How this was made</summary><dl>{"".join(rows)}</dl></details>'
-
-
-def _csv(name: str, data: DataFrame) -> tuple[str, str]:
-    """The table as a data URI and its file name. Six significant digits are more than a figure shows."""
-    text = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    if len(text) <= PLAIN_CSV_BYTES:
-        return "data:text/csv;charset=utf-8," + quote(text, safe=",.:;()[]+ ").replace(
-            " ", "%20"
-        ), f"{name}.csv"
-    packed = gzip.compress(text.encode(), 9, mtime=0)
-    return "data:application/gzip;base64," + base64.b64encode(packed).decode(), f"{name}.csv.gz"
-
-
-# ----------------------------------------------------------------------------------------------------- stills
-
-
-@contextmanager
-def style(theme: Theme) -> Iterator[None]:
-    """matplotlib's defaults for a still of this theme."""
-    import matplotlib as mpl
-
-    with mpl.rc_context({
-        "figure.facecolor": theme.paper, "axes.facecolor": theme.paper, "savefig.facecolor": theme.paper,
-        "text.color": theme.ink, "axes.labelcolor": theme.ink, "axes.titlecolor": theme.ink,
-        "xtick.color": theme.muted, "ytick.color": theme.muted, "axes.edgecolor": theme.muted,
-        "grid.color": theme.grid, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
-        "axes.spines.right": False, "legend.frameon": False, "font.size": 10, "axes.titlesize": 10,
-        "axes.titlelocation": "left", "lines.linewidth": 1.8, "font.sans-serif": ["DejaVu Sans", "Verdana"],
-        "svg.fonttype": "none", "svg.hashsalt": "pullpush",
-        "figure.constrained_layout.use": True, "image.cmap": "cividis",
-    }):  # fmt: skip
-        yield
-
-
-def canvas(
-    width: float = 7.0, height: float = 4.0, rows: int = 1, columns: int = 1, **options: Any
-) -> tuple[Figure, Any]:
-    """A figure and its axes that no global state keeps alive: `fig, ax = figures.canvas()` (inches; 7 fills
-    the page).
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, **options)
-
-
-def _still(draw: Callable[[Theme], Figure], theme: Theme) -> tuple[str, int, int]:
-    """The still as a data URI, with its size in CSS pixels (96 an inch)."""
-    with style(theme):
-        figure = draw(theme)
-        inches = figure.get_size_inches()
-        uri = _encode(figure)
-    import sys
-
-    if (
-        "matplotlib.pyplot" in sys.modules
-    ):  # drawn with plt: or else the figure stays in memory and is shown a second time
-        sys.modules["matplotlib.pyplot"].close(figure)
-    return uri, round(inches[0] * 96), round(inches[1] * 96)
-
-
-def _encode(figure: Figure) -> str:
-    """SVG where it is small, else the best WebP within STILL_BYTES; a still that holds images takes the
-    smaller form.
-    """
-    from PIL import Image
-
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    drawing = _slim(stream.getvalue().decode()).encode()
-    if len(drawing) > STILL_BYTES or b"<image" in drawing:
-        # A drawing has few colours: a palette without loss is smaller than lossy WebP and keeps letters
-        # crisp.
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=136)
-        image = Image.open(stream).convert("RGB")
-        pixels = _webp(
-            image.quantize(64, dither=Image.Dither.NONE).convert("RGB"), STILL_BYTES, otherwise=image
-        )
-        if len(pixels) < len(drawing):
-            return "data:image/webp;base64," + base64.b64encode(pixels).decode()
-    return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode()
-
-
-def _slim(svg: str) -> str:
-    """The drawing without metadata, unused ids, repeated fonts, line breaks and digits beyond a hundredth of
-    a point.
-    """
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
-    svg = re.sub(r"\s+", " ", svg).replace("> <", "><")
-    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
-    svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
-    if family := re.search(r"font-family: [^;]*; ", svg):
-        svg = svg.replace(family[0], "").replace("<svg ", f'<svg style="{family[0].strip()}" ', 1)
-    return re.sub(r"<[^>]+>", lambda tag: re.sub(r"(?<![\w#.])(-?\d+\.\d\d)\d+", r"\1", tag[0]), svg)
-
-
-def _webp(image: Any, budget: int, otherwise: Any = None) -> bytes:
-    """A PIL image as WebP: lossless if that fits the budget, else `otherwise` at the highest quality that
-    does, else smaller.
-    """
-    stream = io.BytesIO()
-    image.save(stream, "webp", lossless=True, method=4)
-    scale, image = 1.0, otherwise or image
-    while len(stream.getvalue()) > budget and scale > 0.3:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        smaller = image if scale == 1.0 else image.resize(size)
-        for quality in (85, 70, 55, 40):
-            stream = io.BytesIO()
-            smaller.save(stream, "webp", quality=quality, method=4)
-            if len(stream.getvalue()) <= budget:
-                break
-        scale *= 0.8
-    return stream.getvalue()
-
-
-# ------------------------------------------------------------------------------------------ interactive forms
-
-
-def _spec(interactive: Any) -> dict[str, Any]:
-    """A plotly Figure, or a dict in its form, as a dict without plotly's 7 kB default template."""
-    spec = dict(interactive.to_plotly_json() if hasattr(interactive, "to_plotly_json") else interactive)
-    if unknown := set(spec) - {"data", "layout", "frames"}:
-        raise ValueError(
-            f"An interactive figure holds data, layout and frames, not {', '.join(sorted(unknown))}."
-        )
-    spec["layout"] = {key: value for key, value in dict(spec.get("layout", {})).items() if key != "template"}
-    return spec
-
-
-def _compact(value: Any) -> Any:
-    """Plain JSON with floats at 3 decimals (at least 4 significant digits below 1); missing numbers become
-    null.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): _compact(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):  # arrays and scalars of numpy, pandas, torch
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_compact(item) for item in value]
-    if isinstance(value, (bool, str)) or value is None:
-        return value
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        if not np.isfinite(value):
-            return None
-        rounded = round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
-        return int(rounded) if rounded == int(rounded) else rounded
-    return str(value)
-
-
-def sprite(images: ArrayLike, budget: int = SPRITE_BYTES) -> dict[str, Any]:
-    """Many small images as one, for hovers: layout.meta["sprite"]. images: (n, c, h, w), uint8 or floats in
-    [0, 1].
-    """
-    from PIL import Image
-
-    pictures = _pictures(images)
-    n, height, width = pictures.shape[:3]
-    columns = int(np.ceil(np.sqrt(n)))
-    rows = -(-n // columns)
-    sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
-    sheet[:n] = pictures
-    sheet = (
-        sheet.reshape(rows, columns, height, width, 3)
-        .swapaxes(1, 2)
-        .reshape(rows * height, columns * width, 3)
-    )
-    uri = "data:image/webp;base64," + base64.b64encode(_webp(Image.fromarray(sheet), budget)).decode()
-    return {"src": uri, "columns": columns, "rows": rows, "count": n}
-
-
-_sprites: dict[str, str] = {}  # digest of images -> the figure that brought their sprite into this notebook
-
-
-def _sprite(name: str, images: ArrayLike) -> dict[str, Any]:
-    """The sprite of a figure; its id alone where an earlier figure of the notebook holds the same images."""
-    key = hashlib.sha256(np.ascontiguousarray(np.asarray(images)).tobytes()).hexdigest()[:12]
-    if _sprites.setdefault(key, name) != name:
-        return {"id": key}
-    return {"id": key, **sprite(images)}
-
-
-def _pictures(images: ArrayLike) -> NDArray[np.uint8]:
-    """(n, c, h, w) tensors or arrays, uint8 or in [0, 1], one or three channels -> (n, h, w, 3) uint8."""
-    array = np.asarray(images)
-    if array.ndim != 4 or array.shape[1] not in (1, 3):
-        raise ValueError(f"Images of shape {array.shape} cannot be shown: give (n, 1, h, w) or (n, 3, h, w).")
-    if array.dtype != np.uint8:
-        array = np.clip(np.round(array.astype(np.float32) * 255), 0, 255).astype(np.uint8)
-    if array.shape[1] == 1:
-        array = array.repeat(3, axis=1)
-    return array.transpose(0, 2, 3, 1)
-
-
-# ----------------------------------------------------------------------------------------------- shared forms
 
 
 def image_grid(
@@ -478,7 +100,7 @@ def image_grid(
             raise ValueError(
                 f"{what} has {len(given)} entries for {wanted}; image grid {name!r} is {tall} x {wide}."
             )
-    pictures = _pictures(array.reshape(tall * wide, *array.shape[2:]))
+    pictures = pictures_of(array.reshape(tall * wide, *array.shape[2:]))
     if data is None:
         pixels = pictures[:count].reshape(count, -1) / 255
         data = pd.DataFrame({
@@ -486,7 +108,7 @@ def image_grid(
             "mean": pixels.mean(1), "std": pixels.std(1),
         })  # fmt: skip
 
-    _require(name, alt, caption)
+    check_words(name, alt, caption)
     from IPython.display import HTML, display
 
     # One picture for both themes, a pixel a pixel: the gaps are transparent, the lettering is the page's own.
@@ -499,7 +121,7 @@ def image_grid(
         sheet[top : top + height, left : left + width, 3] = 255
     from PIL import Image
 
-    uri = "data:image/webp;base64," + base64.b64encode(_webp(Image.fromarray(sheet), STILL_BYTES)).decode()
+    uri = "data:image/webp;base64," + base64.b64encode(webp(Image.fromarray(sheet), STILL_BYTES)).decode()
 
     def line(kind: str, texts: Sequence[str]) -> str:
         cells = "".join(f"<span>{html.escape(text)}</span>" for text in texts)
@@ -515,7 +137,7 @@ def image_grid(
         f' alt="{html.escape(alt)}"'
         f' style="image-rendering:pixelated;width:100%;max-width:{shown:.0f}px;height:auto"></div>'
     )
-    display(HTML(_element(name, body, caption, data, run)))
+    display(HTML(element(name, body, caption, data, run)))
 
 
 def curves(
@@ -540,7 +162,7 @@ def curves(
     """
     panels = [y] if isinstance(y, str) else list(y)
     titles = [y_label] if isinstance(y_label, str) else list(y_label or panels)
-    _columns(data, [x, *panels] + ([hue] if hue else []), f"curves {name!r}")
+    columns_of(data, [x, *panels] + ([hue] if hue else []), f"curves {name!r}")
     keys: list[Any] = list(dict.fromkeys(data[hue])) if hue else [None]
 
     def still(theme: Theme) -> Figure:
@@ -758,7 +380,7 @@ def matrix(
         ax.tick_params(length=0)
         ax.set(xlabel=x_label, ylabel=y_label)
         for (i, j), value in np.ndenumerate(array):
-            dark_cell = _luminance(shade(norm(value))[:3]) < 0.179  # where white and black contrast equally
+            dark_cell = luminance(shade(norm(value))[:3]) < 0.179  # where white and black contrast equally
             text = "" if not np.isfinite(value) else f"{value:{fmt}}"
             text = text if text.strip("-0.%") else text and "0"  # a plain 0 leaves the eye to the others
             ax.text(
@@ -769,12 +391,6 @@ def matrix(
     table = pd.DataFrame(array, columns=list(columns))
     table.insert(0, y_label or "row", list(rows))
     show(name, still=still, alt=alt, caption=caption, data=table, run=run)
-
-
-def _luminance(rgb: Sequence[float]) -> float:
-    """Relative luminance of an sRGB colour in [0, 1], as WCAG defines it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def paired(
@@ -796,7 +412,7 @@ def paired(
     An interval that leaves out zero is drawn filled, in the colour of its sign (blue above, orange below);
     others hollow.
     """
-    _columns(data, [label, difference, low, high], f"paired figure {name!r}")
+    columns_of(data, [label, difference, low, high], f"paired figure {name!r}")
 
     def still(theme: Theme) -> Figure:
         figure, ax = canvas(7.0, 0.42 * len(data) + 0.9)
@@ -855,14 +471,14 @@ def table(
 
     if best not in ("max", "min", None):
         raise ValueError(f"best={best!r} is not allowed: 'max', 'min' or None.")
-    _require(name, caption, caption)
+    check_words(name, caption, caption)
     parts = {
         score: [f"{score}{end}" for end in ("", "_low", "_high", "_paper") if f"{score}{end}" in data]
         for score in scores
     }
     taken = {column for columns in parts.values() for column in columns} | {"n", link}
     labels = [str(column) for column in data if column not in taken] if labels is None else list(labels)
-    _columns(data, [*scores, *labels] + [column for column in (group, link) if column], f"table {name!r}")
+    columns_of(data, [*scores, *labels] + [column for column in (group, link) if column], f"table {name!r}")
     head = dict(headings or {})
     title = lambda column: html.escape(head.get(column, column.replace("_", " ")))  # noqa: E731
     beside = [score for score in scores if f"{score}_paper" in data]
@@ -908,7 +524,7 @@ def table(
         f'<table class="pp-table">'
         f"<thead><tr>{top}</tr>{under}</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
-    display(HTML(_element(name, body, caption, data, run)))
+    display(HTML(element(name, body, caption, data, run)))
 
 
 def _number(value: float) -> str:
@@ -918,10 +534,12 @@ def _number(value: float) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
 
 
-def _columns(data: DataFrame, wanted: Sequence[str], where: str) -> None:
-    for column in wanted:
-        if column not in data:
-            near = difflib.get_close_matches(column, map(str, data.columns), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(map(str, data.columns))
-            raise ValueError(f"No column {column!r} in the data of {where}.{hint} It has: {known}.")
+_sprites: dict[str, str] = {}  # digest of images -> the figure that brought their sprite into this notebook
+
+
+def _sprite(name: str, images: ArrayLike) -> dict[str, Any]:
+    """The sprite of a figure; its id alone where an earlier figure of the notebook holds the same images."""
+    key = hashlib.sha256(np.ascontiguousarray(np.asarray(images)).tobytes()).hexdigest()[:12]
+    if _sprites.setdefault(key, name) != name:
+        return {"id": key}
+    return {"id": key, **sprite(images)}

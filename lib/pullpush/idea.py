@@ -6,7 +6,7 @@ It is computed, not drawn: gradient descent on the two forces, from random place
 
 import numpy as np
 
-from pullpush.figures import CLASS_COLOURS, PULL, PUSH
+from pullpush.looks import CLASS_COLOURS, PULL, PUSH
 
 GROUPS, MEMBERS, STEPS = 5, 9, 240
 SHOWN = (2, 4, 5, 7, 9)  # class colours of the groups: none that reads as pull or push
