@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pullpush import stage
+from pullpush import pages, stage
 
 REPOSITORY = Path(__file__).parents[1]
 RECORD = {
@@ -146,7 +146,7 @@ def test_blocks_of_text_pages_are_filled(root, executions):
     page = stage.gather(root).files["index.md"].decode()
     assert "<!-- pullpush:statusline -->\nBuilt.\n<!-- /pullpush:statusline -->" in page and "old" not in page
     assert (
-        stage.fill("<!-- pullpush:other -->\nkept\n<!-- /pullpush:other -->", {"status": "x"})
+        pages.fill("<!-- pullpush:other -->\nkept\n<!-- /pullpush:other -->", {"status": "x"})
         == "<!-- pullpush:other -->\nkept\n<!-- /pullpush:other -->"
     )
 
@@ -217,10 +217,10 @@ def test_the_site_is_built_once_and_warnings_stop_it(root, capsys):
 
 
 def test_status_names_the_records(root, monkeypatch):
-    monkeypatch.setattr(stage, "_stale_runs", lambda: {("paper", "toy", "first")})
-    blocks = stage.status_blocks(root)
+    monkeypatch.setattr(pages, "_stale_runs", lambda: {("paper", "toy", "first")})
+    blocks = pages.status_blocks(root)
     row = "paper | 2 | 1.5 | AMD EPYC, 1 thread | 2.15.0 | `abc1234` | older |"
     assert f"| [toy, first](/runs/paper/toy/first.ipynb) | {row}" in blocks["status"]
     assert "1 recorded run with 2 seeds in all, made on AMD EPYC, 1 thread." in blocks["statusline"]
     shutil.rmtree(root / "papermill_runs" / "paper")
-    assert "No laptop or paper run is recorded yet" in stage.status_blocks(root)["statusline"]
+    assert "No laptop or paper run is recorded yet" in pages.status_blocks(root)["statusline"]
