@@ -22,7 +22,8 @@ from typing import Any
 from pullpush.pages import dump, fill, fill_notebook, is_page, load, prune_toc, run_page, status_blocks, tidy
 
 BUILDERS = (
-    "jupyter-book", "sphinx", "sphinx-book-theme", "sphinx-design", "myst-nb", "plotly", "sphinx-mathjax-offline",
+    "jupyter-book", "sphinx", "sphinx-book-theme", "sphinx-design", "myst-nb", "plotly",
+    "sphinx-mathjax-offline",
 )  # fmt: skip
 KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
 
