@@ -237,7 +237,7 @@ def _tally(chips: Collection[Chip]) -> str:
     """'Of 10 claims, 7 are reproduced, 2 partly, 1 not reproduced.'"""
     counts = [(sum(one == kind for one in chips), WORDS.get(kind, kind)) for kind in CHIPS]
     parts = [
-        f"{count} {'are ' if i == 0 else ''}{word}"
+        f"{count} {('is ' if count == 1 else 'are ') if i == 0 else ''}{word}"
         for i, (count, word) in enumerate(filter(lambda c: c[0], counts))
     ]
     return f"Of {len(chips)} claims, {', '.join(parts)}."
