@@ -1,4 +1,4 @@
-"""The stage on a tiny tree: what takes whose place, what is executed again, and that warnings stop the build."""
+"""The stage on a tiny tree: what takes whose place, what runs again, and that warnings stop the build."""
 
 import json
 import os
