@@ -1,24 +1,32 @@
 """The fingerprint of a method: which code made a number, whatever its comments say.
 
-It covers the notebook cells tagged `method` and the modules in `METHOD` that the notebook imports, with all
-that these import from the package. Their syntax trees are hashed, so comments, docstrings and layout do not
-count, and neither does the Python version. A package such as `pullpush.losses` is followed name by name to
-the files that are used: a new loss leaves the fingerprints of other studies alone. Nothing is executed.
+It covers the notebook cells tagged `method` and what the notebook reaches in the modules of `METHOD`, with
+all that this reaches in the package. Syntax trees are hashed, so comments, docstrings and layout do not
+count, and neither does the Python version. Nothing is executed.
+
+A function, class or import of a module counts if its name is looked up in the module from outside, or occurs
+in code of the module that counts, be it as an attribute or in a string. Other statements, such as constants
+and tables of functions, always count; so does a definition with a decorator or base class from the package,
+which may register it. Everything counts in a module that is used as a whole, as by `getattr(module, name)`.
+So a new function, loss or file leaves the fingerprints of older studies alone.
 """
 
 import ast
 import functools
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from pullpush.parameters import code_cells, read_notebook
 
 PACKAGE = "pullpush"
+ALL = "*"  # stands for every name of a module
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+NAMING = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value", ast.alias: "name", ast.keyword: "arg"}
 METHOD = {"data", "views", "samplers", "graph", "losses", "models", "training", "evaluation"}
 
 
@@ -54,35 +62,73 @@ def edited(notebook: Mapping[str, Any], executed: Sequence[str]) -> str:
 def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:
     """The modules of the method, used by the notebook or by each other: name -> the code that counts."""
     reached: dict[str, ast.Module] = {}
-    wanted = [path for path in _uses(notebook, dict(_bindings(notebook, ()))) if path[0] in METHOD]
-    seen = set()
+    looked_up: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    wanted = [path for path in _uses(notebook, _bindings(notebook, ())) if path[0] in METHOD]
     while wanted:
-        path = wanted.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        module, names = _locate(path, library)
+        module, names = _locate(wanted.pop(), library)
         folder = library.joinpath(*module)
         package = folder.is_dir()
         file = folder / "__init__.py" if package else folder.with_suffix(".py")
-        if not module or not file.is_file():
+        here, name = looked_up[module], names[0] if names else ALL
+        if not module or not file.is_file() or name in here:
             continue
-        tree = _library_tree(file)
-        bindings = dict(_bindings(tree, module if package else module[:-1]))
-        if package:  # an __init__ that only collects names adds the files of those taken from it, not itself
-            taken = names[:1] if names else bindings
-            wanted += [bindings[name] for name in taken if name in bindings]
-            tree = ast.Module([node for node in tree.body if not _is_listing(node)], [])
-        if tree.body:
-            reached[".".join((PACKAGE, *module))] = tree
-            wanted += _uses(tree, bindings)
+        here.add(name)
+        tree = _counted(_library_tree(file), here)
+        reached[".".join((PACKAGE, *module))] = tree
+        bindings = set(_bindings(tree, module if package else module[:-1]))
+        wanted += _uses(tree, bindings)
+        wanted += [path for bound, path in bindings if path and (bound in here or ALL in here)]
     return reached
+
+
+def _counted(tree: ast.Module, looked_up: AbstractSet[str]) -> ast.Module:
+    """The statements of a module that count if the names in `looked_up` are taken from it."""
+    own = {bound.split(".")[0] for bound, _ in _bindings(tree, ())}  # what it defines or has of the package
+    for node in tree.body:
+        named = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+        own.update([node.name] if isinstance(node, DOCUMENTED) else named)
+    names = {*looked_up, "__getattr__"}  # which Python calls for names that it does not find
+    counted: set[ast.stmt] = set()
+    while found := [node for node in tree.body if node not in counted and _counts(node, names, own)]:
+        counted.update(found)
+        names.update(*map(_words, found))
+        if "globals" in names:  # from where any name can be taken
+            names.add(ALL)
+    return ast.Module([node for node in tree.body if node in counted], [])
+
+
+def _counts(node: ast.stmt, names: AbstractSet[str], own: AbstractSet[str]) -> bool:
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        bound = node.names[0].asname or node.names[0].name.split(".")[0]
+        return bound == ALL or bound in names or ALL in names
+    if not isinstance(node, DOCUMENTED):
+        return True
+    above = [*node.decorator_list, *([*node.bases, *node.keywords] if isinstance(node, ast.ClassDef) else [])]
+    return node.name in names or ALL in names or any(_words(part) & own for part in above)
+
+
+@functools.cache
+def _words(tree: ast.AST) -> AbstractSet[str]:
+    """Every word in `tree` that may name a definition; those in strings too, for `getattr` and its like."""
+    held = (getattr(node, NAMING[type(node)]) for node in ast.walk(tree) if type(node) in NAMING)
+    return {word for text in held if isinstance(text, str) for word in re.findall(r"\w+", text)}
 
 
 @functools.cache
 def _library_tree(file: Path) -> ast.Module:
-    """A module as this process first saw it: an open notebook goes on with the code that it has imported."""
-    return ast.parse(file.read_text(encoding="utf-8"))
+    """A module as this process first saw it: an open notebook goes on with the code that it has imported.
+
+    Imports are cut into single names, and `__all__` is left out: a new name in either need not count.
+    """
+    body: list[ast.stmt] = []
+    for node in _undocumented(ast.parse(file.read_text(encoding="utf-8"))).body:
+        if isinstance(node, ast.Import):
+            body += [ast.Import([alias]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            body += [ast.ImportFrom(node.module, [alias], node.level) for alias in node.names]
+        elif not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"):
+            body.append(node)
+    return ast.Module(body, [])
 
 
 def _locate(path: tuple[str, ...], library: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -114,48 +160,41 @@ def _bindings(tree: ast.AST, inside: tuple[str, ...]) -> Iterator[tuple[str, tup
                 yield alias.asname or alias.name, base if alias.name == "*" else (*base, alias.name)
 
 
-def _uses(tree: ast.AST, bindings: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+def _uses(tree: ast.AST, bindings: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[tuple[str, ...]]:
     """What `tree` uses of the package: `losses.nt_xent` for an attribute, else all that a name stands for."""
     named: Counter[str] = Counter()
-    taken: Counter[str] = Counter()
+    taken: defaultdict[str, list[str]] = defaultdict(list)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in bindings:
+        if isinstance(node, ast.Name):
             named[node.id] += 1
-        elif (
-            isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in bindings
-        ):
-            taken[node.value.id] += 1
-            yield (*bindings[node.value.id], node.attr)
-    for name, path in bindings.items():
-        if path and (named[name] > taken[name] or name == "*" or "." in name):
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            taken[node.value.id].append(node.attr)
+    for name, path in bindings:
+        yield from ((*path, attribute) for attribute in taken[name])
+        if path and (named[name] > len(taken[name]) or name == ALL or "." in name):
             yield path
-
-
-def _is_listing(node: ast.stmt) -> bool:
-    """Imports, `__all__` and text: what an `__init__.py` that only collects names is made of."""
-    named = isinstance(node, ast.Assign) and all(
-        isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
-    )
-    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return named or text or isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 def _parse(source: str) -> ast.Module:
     """The syntax tree of a cell without IPython's % and ! lines; of one that is not Python, its text."""
     try:
-        return ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
+        return _undocumented(ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE)))
     except SyntaxError:
         return ast.Module([ast.Expr(ast.List([ast.Constant(source)]))], [])
 
 
+def _undocumented(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree
+
+
 def _canonical(node: object) -> str:
-    """A syntax tree as text, without docstrings and empty fields: ast.dump's differs between Pythons."""
+    """A syntax tree as text, without empty fields: ast.dump's differs between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(_canonical(item) for item in node) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-        fields["body"] = node.body[1:]
-    kept = {name: value for name, value in fields.items() if value is not None and value != []}
+    kept = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
     return f"{type(node).__name__}({','.join(f'{name}={_canonical(value)}' for name, value in kept.items())})"

@@ -110,6 +110,152 @@ def test_a_package_used_as_a_whole_counts_as_a_whole(study: Path, write_notebook
     assert changed(study, "pullpush/losses/second.py", "x + 1", "x + 2") != mark(study)
 
 
+EVALUATION = """\
+import math
+
+from pullpush import clock
+
+FACTOR = 2
+
+
+def probe(x):
+    return _helper(x) + Scorer().score(x)
+
+
+def _helper(x):
+    return FACTOR * math.sqrt(x)
+
+
+class Scorer:
+    def score(self, x):
+        return x
+
+
+def in_table(x):
+    return x + 10
+
+
+FAMILIES = {"table": in_table}
+BY_NAME = "in_string"
+
+
+def in_string(x):
+    return x + 20
+
+
+def from_training(x):
+    return x + 30
+
+
+def unused(x):
+    return clock.now() + 40
+
+
+def register(function):
+    FAMILIES[function.__name__] = function
+    return function
+
+
+@register
+def registered(x):
+    return x + 50
+"""
+TRAINING = (
+    "def fit():\n    from pullpush.evaluation import from_training\n    return from_training(1)\n"
+    "def idle():\n    import pullpush.clock\n"
+)
+
+
+class TestDefinitions:
+    """Of a module, only what can matter to the study counts."""
+
+    @pytest.fixture
+    def one(self, study: Path, write_notebook: Write) -> Path:
+        (study / "pullpush" / "evaluation.py").write_text(EVALUATION)
+        (study / "pullpush" / "training.py").write_text(TRAINING)
+        cells = [
+            ("", "from pullpush import evaluation, training"),
+            ("method", "training.fit()\nevaluation.probe(1)"),
+        ]
+        write_notebook(study / "study.ipynb", cells)
+        return study
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("_helper(x) +", "_helper(x) -"),
+            ("FACTOR * math", "FACTOR + math"),
+            ("FACTOR = 2", "FACTOR = 3"),
+            ("import math", "import cmath as math"),
+            ("        return x\n", "        return x + 1\n"),
+            ("x + 10", "x + 11"),
+            ('{"table": in_table}', '{"table": in_table, "other": 1}'),
+            ("x + 20", "x + 21"),
+            ("x + 30", "x + 31"),
+            ("x + 50", "x + 51"),
+            ("FACTOR = 2", "FACTOR = 2\nfrom pullpush.graph import *"),
+        ],
+    )
+    def test_what_is_reached_counts(self, one: Path, old: str, new: str) -> None:
+        assert changed(one, "pullpush/evaluation.py", old, new) != mark(one)
+
+    @pytest.mark.parametrize(
+        ("file", "old", "new"),
+        [
+            ("evaluation.py", "def unused(x)", "def brand_new(x):\n    return 1\n\n\ndef unused(x)"),
+            ("evaluation.py", "+ 40", "+ 41"),
+            ("evaluation.py", "def probe(x):\n", "def probe(x):\n    'Unlike `unused`.'\n"),
+            ("evaluation.py", "import math", "import heapq\nimport math"),
+            ("evaluation.py", "FACTOR = 2", "__all__ = ['probe', 'unused']\nFACTOR = 2"),
+            ("training.py", "import pullpush.clock", "import pullpush.graph"),
+            ("clock.py", "return 1", "return 2"),
+        ],
+    )
+    def test_what_is_not_reached_does_not_count(self, one: Path, file: str, old: str, new: str) -> None:
+        assert changed(one, f"pullpush/{file}", old, new) == mark(one)
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            "getattr(evaluation, 'probe')",
+            "from pullpush.evaluation import *",
+            "import pullpush.evaluation",
+            "evaluation.unused(1)",
+            "from pullpush.evaluation import unused as other\nother(1)",
+        ],
+    )
+    def test_more_use_counts_more(self, one: Path, write_notebook: Write, use: str) -> None:
+        write_notebook(one / "study.ipynb", [("", f"from pullpush import evaluation\n{use}")])
+        assert changed(one, "pullpush/evaluation.py", "+ 40", "+ 41") != mark(one)
+        assert changed(one, "pullpush/clock.py", "return 1", "return 2") != mark(one)
+
+    def test_a_name_handed_on_is_followed(self, one: Path, write_notebook: Write) -> None:
+        (one / "pullpush" / "views.py").write_text("from pullpush.evaluation import unused as handed_on\n")
+        write_notebook(one / "study.ipynb", [("", "from pullpush import views\nviews.handed_on(1)")])
+        assert changed(one, "pullpush/evaluation.py", "+ 40", "+ 41") != mark(one)
+        assert changed(one, "pullpush/evaluation.py", "+ 30", "+ 31") == mark(one)
+
+    def test_globals_may_take_any_name(self, one: Path) -> None:
+        file = one / "pullpush" / "evaluation.py"
+        file.write_text(EVALUATION.replace("FACTOR * math.sqrt(x)", "globals()['un' + 'used'](x)"))
+        assert changed(one, "pullpush/evaluation.py", "+ 40", "+ 41") != mark(one)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("def _checked(", "def brand_new():\n    return 1\n\n\ndef _checked(", True),
+        ("LogisticRegression(max_iter=1000)", "LogisticRegression(max_iter=999)", False),
+        ("if z.ndim != 2 or", "if z.ndim > 2 or", False),  # in _checked
+    ],
+)
+def test_a_real_study_counts_what_it_uses(tmp_path: Path, old: str, new: str, same: bool) -> None:
+    root, folder = Path(__file__).parents[2], tmp_path / "a"
+    shutil.copytree(root / "lib" / "pullpush", folder / "pullpush")
+    shutil.copy(root / "book" / "experiments" / "pair_vs_triplet.ipynb", folder / "study.ipynb")
+    assert (changed(folder, "pullpush/evaluation.py", old, new) == mark(folder)) is same
+
+
 def test_the_real_studies_have_one_quickly_and_without_torch() -> None:
     script = (
         "import sys, time, pathlib; from pullpush.fingerprint import method_fingerprint as mark\n"
