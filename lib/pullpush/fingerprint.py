@@ -9,6 +9,9 @@ in code of the module that counts, be it as an attribute or in a string. Other s
 and tables of functions, always count; so does a definition with a decorator or base class from the package,
 which may register it. Everything counts in a module that is used as a whole, as by `getattr(module, name)`.
 So a new function, loss or file leaves the fingerprints of older studies alone.
+
+Imports are followed as they are written, so the files of named data sets, which `pullpush.data` finds when it
+runs, do not count: what they give is covered by the data digests in each record.
 """
 
 import ast

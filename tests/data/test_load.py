@@ -17,6 +17,35 @@ def test_names() -> None:
     assert data.names() == ("digits", "mnist", "fashion_mnist", "cifar10")
 
 
+BRAND_NEW = """
+import torch
+NAMES = ("white", "black")
+def read(name, root, split):
+    images = torch.full((4, 1, 2, 2), 255 if name == "white" else 0, dtype=torch.uint8)
+    return images, torch.tensor([0, 1, 0, 1]), (split, root.name)
+def check(name, root):
+    from pullpush.data import DataError
+    raise DataError(f"{name} is not in {root}.")
+def download(name, root):
+    return root / name
+"""
+
+
+def test_a_data_set_is_added_by_one_file(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "brand_new.py").write_text(BRAND_NEW)
+    code = (
+        "import sys, pathlib; from pullpush import data; root = pathlib.Path(sys.argv[1])\n"
+        "data.__path__.append(str(root / 'new'))\n"
+        "assert data.names() == ('digits', 'mnist', 'fashion_mnist', 'cifar10', 'white', 'black')\n"
+        "got = data.load('white', root, 'test', limit=3)\n"
+        "assert (got.images == 255).all() and got.labels.tolist() == [0, 1, 0]\n"
+        "assert (got.name, got.classes) == ('white', ('test', root.name))\n"
+        "assert not data.available('black', root) and data.download('black', root) == root / 'black'"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
 def test_digits_match_their_source() -> None:
     source = load_digits()
     got = data.load("digits", split="all")

@@ -256,6 +256,18 @@ def test_a_real_study_counts_what_it_uses(tmp_path: Path, old: str, new: str, sa
     assert (changed(folder, "pullpush/evaluation.py", old, new) == mark(folder)) is same
 
 
+def test_a_new_data_set_leaves_a_real_study_alone(tmp_path: Path) -> None:
+    root, folder = Path(__file__).parents[2], tmp_path / "a"
+    shutil.copytree(root / "lib" / "pullpush", folder / "pullpush")
+    shutil.copy(root / "book" / "experiments" / "pair_vs_triplet.ipynb", folder / "study.ipynb")
+    more = Path(shutil.copytree(folder, tmp_path / "b"))
+    (more / "pullpush" / "data" / "brand_new.py").write_text("NAMES = ('brand_new',)\n")
+    assert mark(more) == mark(folder)
+    assert changed(folder, "pullpush/data/digits.py", "255 / 16", "255 / 17") == mark(folder)
+    load = ("images[:limit].clone()", "images[-limit:].clone()")
+    assert changed(folder, "pullpush/data/__init__.py", *load) != mark(folder)
+
+
 def test_the_real_studies_have_one_quickly_and_without_torch() -> None:
     script = (
         "import sys, time, pathlib; from pullpush.fingerprint import method_fingerprint as mark\n"

@@ -5,15 +5,23 @@
 
 `digits` is embedded; `mnist`, `fashion_mnist` and `cifar10` come from a data root (argument, $PULLPUSH_DATA,
 ./data) and are downloaded when absent; any other name is the path of a folder of the user's own images.
+
+To add a data set, add one file to this folder, which finds it by its `NAMES: tuple[str, ...]`. It defines
+`read(name, root, split) -> (images, labels, classes)` with uint8 (n, c, h, w) and int64 (n,), `check(name,
+root) -> None`, which raises DataError with the remedy, and `download(name, root) -> Path`.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
+import importlib
 import os
+import pkgutil
 from pathlib import Path
+from types import ModuleType
 
-from pullpush.data import digits, folder, torchvision_sets
+from pullpush.data import folder
 from pullpush.data.imageset import DataError, ImageSet, check_limit, root_folder, sha256_of
 
 __all__ = [
@@ -35,7 +43,7 @@ PathLike = str | os.PathLike[str]
 
 def names() -> tuple[str, ...]:
     """The data sets known by name."""
-    return ("digits", *torchvision_sets.SOURCES)
+    return tuple(_sources())
 
 
 def load(
@@ -75,11 +83,7 @@ def load(
         raise ValueError(
             f"size={size} is for a folder of your own; {name} has a fixed size, and views can resize it."
         )
-    if name == "digits":
-        (images, labels), classes = digits.read(split), digits.CLASSES
-    else:
-        images, labels = torchvision_sets.read(name, root_folder(root), split)
-        classes = torchvision_sets.SOURCES[name].classes
+    images, labels, classes = _sources()[name].read(name, root_folder(root), split)
     if limit is not None:
         check_limit(limit, len(labels), f"{name} ({split})")
         images, labels = (
@@ -94,9 +98,9 @@ def check(name: PathLike, root: PathLike | None = None) -> None:
 
     Named sets: every file against its digest. A folder of the user's own: it exists.
     """
-    if name in torchvision_sets.SOURCES:
-        torchvision_sets.check(str(name), root_folder(root))
-    elif name != "digits":
+    if name in names():
+        _sources()[str(name)].check(str(name), root_folder(root))
+    else:
         _folder_path(name, root)
 
 
@@ -117,9 +121,14 @@ def download(name: str, root: PathLike | None = None) -> Path:
     """
     if name not in names():
         raise ValueError(_unknown("data", name, names()))
-    if name == "digits":
-        return root_folder(root)
-    return torchvision_sets.download(name, root_folder(root))
+    return _sources()[name].download(name, root_folder(root))
+
+
+@functools.cache
+def _sources() -> dict[str, ModuleType]:
+    """Name of a data set -> the module that reads it, in the order of the files in this folder."""
+    found = [importlib.import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+    return {name: module for module in found for name in getattr(module, "NAMES", ())}
 
 
 def _folder_path(name: PathLike, root: PathLike | None) -> Path:

@@ -113,10 +113,11 @@ SOURCES = {
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),
 }
+NAMES = tuple(SOURCES)
 
 
-def read(name: str, root: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Images (n, c, h, w) uint8 and labels (n,) int64 of `split` in the set's own order.
+def read(name: str, root: Path, split: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Images (n, c, h, w) uint8 and labels (n,) int64 of `split` in the set's own order, and class names.
 
     `all` is train then test. Downloads what is missing first. Raises DataError if a file is not what it
     should be, or cannot be had.
@@ -128,7 +129,8 @@ def read(name: str, root: Path, split: str) -> tuple[Tensor, Tensor]:
         raise DataError(_sentence(name, root, faults))
     parts = {"train": (True,), "test": (False,), "all": (True, False)}[split]
     pairs = [_read_part(name, root, train) for train in parts]
-    return torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs])
+    images, labels = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
+    return images, labels, SOURCES[name].classes
 
 
 def check(name: str, root: Path) -> None:
