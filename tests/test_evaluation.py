@@ -139,3 +139,18 @@ def test_batch_statistics_depend_on_the_company_an_image_keeps(network):
     small = evaluation.embed(model, images, prepare, bn="batch", batch_size=5)
     large = evaluation.embed(model, images, prepare, bn="batch", batch_size=50)
     assert np.abs(small - large).max() > 0.01
+
+
+def test_class_spread_of_points_on_a_line():
+    """Two points at -1 and 1, and two at 9 and 11: total variance 26, within each class 1."""
+    found = evaluation.class_spread(np.array([[-1.0], [9.0], [1.0], [11.0]]), np.array([0, 1, 0, 1]))
+    np.testing.assert_allclose(found["centre"], [[0], [10]])
+    np.testing.assert_allclose(found["spread"], [1 / 26, 1 / 26])
+
+
+def test_class_spread_ignores_scale_and_place_and_is_one_for_labels_at_random():
+    stream = np.random.default_rng(0)
+    z, labels = stream.normal(size=(4000, 3)), stream.integers(0, 4, 4000)
+    spread = evaluation.class_spread(z, labels)["spread"]
+    np.testing.assert_allclose(evaluation.class_spread(7 * z - 2, labels)["spread"], spread)
+    np.testing.assert_allclose(spread, 1, atol=0.1)

@@ -83,4 +83,4 @@ def test_experiment_shows_its_method(path):
     """The cells tagged `method` are the fingerprint's source, and fit on a screen."""
     cells = tagged(read(path), "method")
     assert cells, "no cell is tagged 'method'"
-    assert max(len(cell.source.splitlines()) for cell in cells) <= 50
+    assert max(len(cell.source.splitlines()) for cell in cells) <= 28

@@ -81,7 +81,7 @@ def test_mining_without_tuples_is_refused():
 
 def test_frozen_positives_are_the_same_in_every_epoch_and_fresh_ones_are_not():
     for frozen in (True, False):
-        names = execute(until="def train_network", frozen=frozen)
+        names = execute(until="def pair_step", frozen=frozen)
         _, positive, _, _ = names["meet"](torch.Generator().manual_seed(0))
         i = torch.arange(16)
         assert torch.equal(positive(i), positive(i)) == frozen
@@ -90,14 +90,14 @@ def test_frozen_positives_are_the_same_in_every_epoch_and_fresh_ones_are_not():
 def test_negatives_do_not_depend_on_views():
     drawn = []
     for views in ("none", "simclr"):
-        names = execute(until="def train_network", views=views)
+        names = execute(until="def pair_step", views=views)
         drawn.append(names["meet"](torch.Generator().manual_seed(0))[3])
     assert torch.equal(*drawn)
 
 
 def test_pairs_are_pulled_if_same_and_pushed_if_not():
     """Two points at right angles cost a positive pair 1 and a negative one nothing."""
-    pair_loss = execute(until="def make_step", loss="pair")["pair_loss"]
+    pair_loss = execute(until="def pair_step", loss="pair")["pair_loss"]
     z_1, z_2 = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     assert pair_loss(z_1, z_2, torch.tensor([True])).item() == pytest.approx(1)
     assert pair_loss(z_1, z_2, torch.tensor([False])).item() == pytest.approx(0)

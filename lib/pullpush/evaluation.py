@@ -140,6 +140,18 @@ def split_probe(
     return result | {"confusion": confusion, "recall": recall}
 
 
+def class_spread(z: ArrayLike, labels: ArrayLike) -> dict[str, np.ndarray]:
+    """Where each class lies and how wide it is: centre (k, d), and spread (k,).
+
+    z: (n, d); labels: (n,). spread: mean squared distance of a class to its centre, over that of all samples
+    to theirs; 0 for a single point, about 1 for a class that is scattered among all others.
+    """
+    z, labels = np.asarray(z), np.asarray(labels)
+    of_class = [z[labels == c] for c in np.unique(labels)]
+    within = np.array([members.var(0).sum() for members in of_class])
+    return {"centre": np.stack([members.mean(0) for members in of_class]), "spread": within / z.var(0).sum()}
+
+
 def _checked(*given: ArrayLike) -> list[np.ndarray]:
     arrays: list[np.ndarray] = [np.asarray(a.cpu() if isinstance(a, Tensor) else a) for a in given]
     for part, z, labels in zip(("train", "test"), arrays[::2], arrays[1::2], strict=True):

@@ -22,6 +22,7 @@ the parameters themselves are of interest. Neither waits for the device: no valu
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -35,7 +36,7 @@ Parameters = dict[str, Tensor]
 WEIGHT_BITS = 22  # PIL resizes 8-bit images with integer weights of this many fractional bits
 ROTATION_BITS = 16  # and rotates them with coordinates of this many
 CROP_TRIES = 10  # torchvision redraws an impossible crop this often before it takes the centre
-CPU_BLOCK = 2**18  # values of a batch that are worked on together on a CPU: 1 MB
+CPU_BLOCK = 3 * 2**17  # values of a batch that are worked on together on a CPU: 1.5 MB
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the colour operations
 
 
@@ -73,18 +74,24 @@ class View:
         if self.size is None and height != width:
             raise ValueError(f"Images of {height}x{width} are not square. Give the side of views as `size`.")
         side = self.size or height
-        result = torch.empty((n, c, side, side), device=images.device)
+        result = torch.empty((n, c, side, side), device=images.device)  # not in inference mode: for training
         # In blocks on a CPU: what stays in the cache and in the allocator's hands is several times faster.
-        values = self._growth * c * max(height * width, side * side)
-        block = max(1, n if images.is_cuda else CPU_BLOCK // values)
-        for start in range(0, n, block):
-            rows = slice(start, start + block)
-            chosen = {name: value[rows] for name, value in parameters.items()}
-            torch.div(self._render(_levels(images[rows]), chosen, side), 255, out=result[rows])
+        values = n * self._growth * c * max(height * width, side * side)
+        blocks = min(n, 1 if images.is_cuda else math.ceil(values / CPU_BLOCK))
+        with torch.inference_mode():
+            plan = self._plan(parameters, height, width, side)
+            for block in range(blocks):
+                rows = slice(block * n // blocks, (block + 1) * n // blocks)
+                chosen = {name: value[rows] for name, value in plan.items()}
+                torch.div(self._render(_levels(images[rows]), chosen, side), 255, out=result[rows])
         return result
 
-    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
-        """Views of x (n, c, h, w), int32 levels: (n, c, side, side), int32 or float32 levels."""
+    def _plan(self, parameters: Parameters, height: int, width: int, side: int) -> Parameters:
+        """The parameters, with what can be computed from them for all samples at once."""
+        return parameters
+
+    def _render(self, x: Tensor, plan: Parameters, side: int) -> Tensor:
+        """Views of x (n, c, h, w), int32 levels: (n, c, side, side), levels of any numeric type."""
         raise NotImplementedError
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -103,7 +110,7 @@ class Same(View):
     ) -> Parameters:
         return {}
 
-    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
+    def _render(self, x: Tensor, plan: Parameters, side: int) -> Tensor:
         return _resize(x, side)
 
 
@@ -130,12 +137,12 @@ class PadRotateScale(View):
         angle = _uniform((n,), -self.degrees, self.degrees, generator).float()
         return _placed({"angle": angle}, generator, device)
 
-    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
+    def _render(self, x: Tensor, plan: Parameters, side: int) -> Tensor:
         height, width = x.shape[-2:]
         if height != width:
             raise ValueError(f"pad_rotate_scale needs square images, not {height}x{width}. Crop them first.")
-        canvas = functional.pad(_resize(x, 2 * side), (self.padding,) * 4)
-        return _resize(_rotate_and_cut(canvas, parameters["angle"], int(2.25 * side)), side)
+        enlarged = _resize(x, 2 * side)
+        return _resize(_rotate_and_cut(enlarged, self.padding, plan["angle"], int(2.25 * side)), side)
 
 
 @dataclass(frozen=True)
@@ -220,33 +227,47 @@ class SimCLR(View):
             "width": crop_width,
         }
 
-    def _render(self, x: Tensor, parameters: Parameters, side: int) -> Tensor:
-        height, width = x.shape[-2:]
-        left, top = parameters["left"], parameters["top"]
-        x = _resample_columns(x, *_taps(left, parameters["width"], width, side, parameters["flip"]))
-        x = _resample_rows(x, *_taps(top, parameters["height"], height, side))
-        x = self._jitter(x.float(), parameters)
-        if self.grayscale > 0 and x.shape[1] == 3:
-            x.lerp_(_luma(x), _column(parameters["grayscale"].float()))
+    def _plan(self, parameters: Parameters, height: int, width: int, side: int) -> Parameters:
+        plan, flip = dict(parameters), parameters["flip"]
+        indices, weights = _taps(  # of both axes at once, columns first
+            torch.cat([parameters["left"], parameters["top"]]),
+            torch.cat([parameters["width"], parameters["height"]]),
+            max(width, height),
+            side,
+            torch.cat([flip, torch.zeros_like(flip)]),
+        )
+        plan["x_indices"], plan["y_indices"] = indices.chunk(2)
+        plan["x_weights"], plan["y_weights"] = weights.chunk(2)
+        for name in ("brightness", "contrast", "saturation"):
+            plan[name] = plan[name].where(parameters["jitter"], 1)
+        return plan
+
+    def _render(self, x: Tensor, plan: Parameters, side: int) -> Tensor:
+        x = _resample_columns(x, plan["x_indices"], plan["x_weights"])
+        x = _resample_rows(x, plan["y_indices"], plan["y_weights"])
+        # Colour works on whole channels: they lie together in memory, as (c, n, h, w).
+        x = x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        self._jitter(x, plan)
+        if self.grayscale > 0 and len(x) == 3:
+            x.lerp_(_luma(x), _column(plan["grayscale"].float()))
+        x = x.transpose(0, 1)
         if self.blur > 0:
-            x = _blur(x, parameters["sigma"], parameters["blur"], self.kernel)
+            x = _blur(x, plan["sigma"], plan["blur"], self.kernel)
         return x
 
-    def _jitter(self, x: Tensor, parameters: Parameters) -> Tensor:
-        """The colour operations in the batch's order; samples without jitter get factors of 1."""
-        on = parameters["jitter"]
-        for operation in parameters["order"][:1].flatten().tolist():
+    def _jitter(self, x: Tensor, plan: Parameters) -> None:
+        """The colour operations in the batch's order on x (c, n, h, w), changed in place."""
+        for operation in plan["order"][:1].flatten().tolist():
             if self.jitter_probability == 0 or self.jitter[operation] == 0:
                 continue
             if operation == BRIGHTNESS:
-                x = x.mul_(_column(parameters["brightness"].where(on, 1))).clamp_(max=255).floor_()
+                x.mul_(_column(plan["brightness"])).clamp_(max=255).floor_()
             elif operation == CONTRAST:
-                x = _blend(x, _mean_luma(x), _column(parameters["contrast"].where(on, 1)))
-            elif operation == SATURATION and x.shape[1] == 3:
-                x = _blend(x, _luma(x), _column(parameters["saturation"].where(on, 1)))
-            elif operation == HUE and x.shape[1] == 3:
-                x.lerp_(_shift_hue(x, parameters["hue"]), _column(on.float()))
-        return x
+                _blend(x, _mean_luma(x), _column(plan["contrast"]))
+            elif operation == SATURATION and len(x) == 3:
+                _blend(x, _luma(x), _column(plan["saturation"]))
+            elif operation == HUE and len(x) == 3:
+                x.lerp_(_shift_hue(x, plan["hue"]), _column(plan["jitter"].float()))
 
 
 FAMILIES: dict[str, type[View]] = {"none": Same, "pad_rotate_scale": PadRotateScale, "simclr": SimCLR}
@@ -330,8 +351,8 @@ def _on_host(generator: torch.Generator) -> torch.Generator:
 
 
 def _column(values: Tensor) -> Tensor:
-    """(n,) -> (n, 1, 1, 1), to meet images."""
-    return values[:, None, None, None]
+    """(n,) -> (n, 1, 1), to meet images of one channel, or channels (c, n, h, w)."""
+    return values[:, None, None]
 
 
 def _levels(images: Tensor) -> Tensor:
@@ -339,27 +360,25 @@ def _levels(images: Tensor) -> Tensor:
     return (images if images.dtype == torch.uint8 else images.mul(255).round()).int()
 
 
-def _taps(
-    start: Tensor, length: Tensor, limit: int, size: int, flip: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def _taps(start: Tensor, length: Tensor, longest: int, size: int, flip: Tensor) -> tuple[Tensor, Tensor]:
     """Which input positions make up each output position, and how much: PIL's bilinear filter on one axis.
 
-    The window [start, start + length) of an axis of `limit` pixels is resized to `size`; `flip` mirrors it.
-    start, length, flip: (n,). Returns positions (taps, n, size) int64 and weights of the same shape, int32,
+    The window [start, start + length), of `longest` pixels at most, is resized to `size`; `flip` mirrors it.
+    start, length, flip: (n,). Returns positions (n, taps, size) int64 and weights of the same shape, int32,
     in units of 2**-22: w(d) = max(0, 1 - |d| / support), support = max(1, length / size), scaled to sum 1.
     """
-    position = torch.arange(size, device=start.device, dtype=torch.float64).expand(len(start), size)
-    if flip is not None:
-        position = torch.where(flip[:, None], size - 1 - position, position)
-    scale = length.double()[:, None] / size
+    position = torch.arange(size, device=start.device, dtype=torch.float64)
+    position = torch.where(flip[:, None, None], size - 1 - position, position)
+    start, length = start[:, None, None], length[:, None, None]
+    scale = length.double() / size
     support = scale.clamp(min=1)
     centre = (position + 0.5) * scale
-    taps = torch.arange(math.ceil(2 * max(1, limit / size)), device=start.device)[:, None, None]
+    taps = torch.arange(math.ceil(2 * max(1, longest / size)), device=start.device)[:, None]
     inside = (centre - support + 0.5).floor() + taps
     weight = (1 - (inside + 0.5 - centre).abs() / support).clamp(min=0)
-    weight = weight * ((inside >= 0) & (inside < length[:, None]))
-    weight = weight / weight.sum(0)
-    index = (inside.long() + start[:, None]).clamp(0, limit - 1)
+    weight = weight * ((inside >= 0) & (inside < length))
+    weight = weight / weight.sum(1, keepdim=True)
+    index = start + inside.long().clamp_(min=0).minimum(length - 1)  # those outside weigh nothing
     return index, (weight * 2**WEIGHT_BITS + 0.5).int()
 
 
@@ -367,7 +386,7 @@ def _resample_columns(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     """(n, c, h, w) -> (n, c, h, size): sums along each row with the weights of `_taps`, rounded to levels."""
     n, c, h, _ = x.shape
     total = x.new_full((n, c, h, indices.shape[2]), 2 ** (WEIGHT_BITS - 1))
-    for index, weight in zip(indices, weights, strict=True):
+    for index, weight in zip(indices.unbind(1), weights.unbind(1), strict=True):
         taken = x.gather(3, index[:, None, None].expand(total.shape))
         total.addcmul_(taken, weight[:, None, None])
     return total.bitwise_right_shift_(WEIGHT_BITS)
@@ -378,48 +397,65 @@ def _resample_rows(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     n, c, h, w = x.shape
     total = x.new_full((n, c, indices.shape[2], w), 2 ** (WEIGHT_BITS - 1))
     planes = torch.arange(n * c, device=x.device).view(n, c, 1) * h
-    for index, weight in zip(indices, weights, strict=True):
+    for index, weight in zip(indices.unbind(1), weights.unbind(1), strict=True):
         taken = x.reshape(-1, w).index_select(0, (planes + index[:, None]).flatten())
         total.addcmul_(taken.view(total.shape), weight[:, None, :, None])
     return total.bitwise_right_shift_(WEIGHT_BITS)
 
 
+@functools.cache
+def _whole_axis(side: int, size: int, device: torch.device) -> Tensor:
+    """(side, size) float64: PIL's weights for an axis that is resized as a whole."""
+    start = torch.zeros(1, dtype=torch.int64, device=device)
+    index, weight = _taps(start, torch.full_like(start, side), side, size, start > 0)
+    matrix = torch.zeros(side, size, dtype=torch.float64, device=device)
+    return matrix.scatter_add_(0, index[0], weight[0].double() / 2**WEIGHT_BITS)
+
+
 def _resize(x: Tensor, size: int) -> Tensor:
-    """Whole images (n, c, h, w) to (n, c, size, size), bilinear and antialiased; int32 levels in and out."""
-    n, _, h, w = x.shape
-    start = torch.zeros(n, dtype=torch.int64, device=x.device)
+    """Whole images (n, c, h, w) to (n, c, size, size), bilinear and antialiased: levels in and out.
+
+    One matrix an axis serves all images; float64 holds its products of levels and 22-bit weights exactly.
+    """
+    h, w = x.shape[2:]
     if w != size:
-        x = _resample_columns(x, *_taps(start, torch.full_like(start, w), w, size))
+        x = (x.double() @ _whole_axis(w, size, x.device)).add_(0.5).floor_()
     if h != size:
-        x = _resample_rows(x, *_taps(start, torch.full_like(start, h), h, size))
+        x = (_whole_axis(h, size, x.device).T @ x.double()).add_(0.5).floor_()
     return x
 
 
-def _rotate_and_cut(canvas: Tensor, angle: Tensor, cut: int) -> Tensor:
-    """The central cut x cut pixels of a square canvas (n, c, p, p) turned by `angle` degrees; black outside.
+def _rotate_and_cut(x: Tensor, padding: int, angle: Tensor, cut: int) -> Tensor:
+    """Square images (n, c, w, w) on black canvases with `padding` around, turned by `angle` degrees (n,).
 
-    PIL's nearest-pixel rotation: the source of output pixel (x, y) is centre + R(-angle) ((x, y) + 1/2 -
-    centre), in 16-bit fixed point. Where p - cut is odd, torchvision puts the cut's corner on an even pixel.
+    Returns the central (n, c, cut, cut). PIL's nearest-pixel rotation: the source of output pixel (x, y) is
+    centre + R(-angle) ((x, y) + 1/2 - centre), in 16-bit fixed point; positions outside are black. Where
+    canvas and cut differ by an odd number, torchvision puts the cut's corner on an even pixel.
     """
-    n, c, p, _ = canvas.shape
-    kept = min(cut, p)
-    corner, margin = round((p - kept) / 2), cut - kept
-    centre, turn = p / 2, torch.deg2rad(-angle.double())[:, None, None]
+    n, c, width, _ = x.shape
+    canvas = width + 2 * padding
+    kept = min(cut, canvas)
+    corner, margin = round((canvas - kept) / 2), cut - kept
+    centre, turn = canvas / 2, torch.deg2rad(-angle.double())[:, None, None]
     cos, sin = turn.cos(), turn.sin()
 
     def fixed(value: Tensor) -> Tensor:
         return (value * 2**ROTATION_BITS + 0.5).floor().int()
 
-    first_x = fixed(centre - (cos + sin) * centre + (cos + sin) * 0.5)
-    first_y = fixed(centre - (cos - sin) * centre + (cos - sin) * 0.5)
-    along = torch.arange(corner, corner + kept, dtype=torch.int32, device=canvas.device)
+    # The canvas is black around the image: instead of drawing it, positions outside end on a frame of 1.
+    framed = functional.pad(x, (1, 1, 1, 1))
+    to_frame = (1 - padding) * 2**ROTATION_BITS
+    first_x = fixed(centre - (cos + sin) * centre + (cos + sin) * 0.5) + to_frame
+    first_y = fixed(centre - (cos - sin) * centre + (cos - sin) * 0.5) + to_frame
+    along = torch.arange(corner, corner + kept, dtype=torch.int32, device=x.device)
     down = along[:, None]
-    x = (first_x + fixed(cos) * along + fixed(sin) * down).bitwise_right_shift_(ROTATION_BITS)
-    y = (first_y + fixed(-sin) * along + fixed(cos) * down).bitwise_right_shift_(ROTATION_BITS)
-    bordered = functional.pad(canvas, (1, 1, 1, 1))  # positions outside end on this black frame
-    index = y.clamp_(-1, p).add_(1).mul_(p + 2).add_(x.clamp_(-1, p).add_(1))
-    taken = bordered.flatten(2).gather(2, index.long().view(n, 1, -1).expand(n, c, -1)).view(n, c, kept, kept)
-    return functional.pad(taken, (margin // 2, (margin + 1) // 2) * 2)
+    column = (first_x + fixed(cos) * along) + fixed(sin) * down
+    row = (first_y + fixed(-sin) * along) + fixed(cos) * down
+    column.bitwise_right_shift_(ROTATION_BITS).clamp_(0, width + 1)
+    row.bitwise_right_shift_(ROTATION_BITS).clamp_(0, width + 1)
+    index = column.add_(row, alpha=width + 2).long().view(n, 1, -1).expand(n, c, -1)
+    taken = framed.flatten(2).gather(2, index).view(n, c, kept, kept)
+    return functional.pad(taken, (margin // 2, (margin + 1) // 2) * 2) if margin else taken
 
 
 def _blend(x: Tensor, base: Tensor, factor: Tensor) -> Tensor:
@@ -428,22 +464,23 @@ def _blend(x: Tensor, base: Tensor, factor: Tensor) -> Tensor:
 
 
 def _luma(x: Tensor) -> Tensor:
-    """(n, 3, h, w) -> (n, 1, h, w): PIL's grey, ITU-R 601-2 in 16-bit fixed point (below 2**24: exact)."""
-    red, green, blue = x[:, 0:1], x[:, 1:2], x[:, 2:3]
+    """(3, n, h, w) -> (n, h, w): PIL's grey, ITU-R 601-2 in 16-bit fixed point (below 2**24: exact)."""
+    red, green, blue = x
     grey = (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471)
     return grey.add_(2**15).mul_(2**-16).floor_()
 
 
 def _mean_luma(x: Tensor) -> Tensor:
-    """(n, 1, 1, 1): the mean grey of each image as a whole level."""
-    grey = _luma(x) if x.shape[1] == 3 else x
-    total = grey.sum((1, 2, 3), keepdim=True, dtype=torch.float64).long()
-    pixels = grey.shape[2] * grey.shape[3]
+    """(c, n, h, w) -> (n, 1, 1): the mean grey of each image as a whole level."""
+    grey = _luma(x) if len(x) == 3 else x[0]
+    pixels = grey.shape[1] * grey.shape[2]
+    exact = torch.float32 if 255 * pixels < 2**24 else torch.float64
+    total = grey.sum((1, 2), keepdim=True, dtype=exact).long()
     return ((2 * total + pixels) // (2 * pixels)).float()  # in whole numbers: halves round up on every device
 
 
 def _shift_hue(x: Tensor, hue: Tensor) -> Tensor:
-    """(n, 3, h, w) with its hue turned by `hue` (n,) of a circle, through PIL's 8-bit HSV.
+    """(3, n, h, w) with its hue turned by `hue` (n,) of a circle, through PIL's 8-bit HSV.
 
     Hue in sixths of a circle: 1 + (g - r) / chroma where blue is the smallest channel, 3 + (b - g) / chroma
     where red is, 5 or -1 + (r - b) / chroma where green is. Hue and saturation become bytes, the shift is a
@@ -452,7 +489,7 @@ def _shift_hue(x: Tensor, hue: Tensor) -> Tensor:
     """
     # Tensors, because by a Python number CUDA does not divide: it multiplies by the rounded reciprocal.
     six, square = torch.full((), 6.0, device=x.device), torch.full((), 255.0**2, device=x.device)
-    red, green, blue = x.unbind(1)
+    red, green, blue = x
     low = torch.minimum(torch.minimum(red, green), blue)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - low
@@ -466,18 +503,20 @@ def _shift_hue(x: Tensor, hue: Tensor) -> Tensor:
     offset = (blue - red).clamp_(0, 1).mul_(6).sub_(4)  # -1 or 5, less 3
     offset.mul_(not_red).add_(2).mul_(not_blue).add_(1)
     angle = ahead.div_(chroma.clamp_(min=1)).add_(offset).div_(six)
-    angle.sub_(angle.floor())
-    shift = (hue.double() * 255).trunc().remainder(256).to(torch.uint8)
-    angle = angle.mul_(255).to(torch.uint8).add_(shift[:, None, None])  # bytes: truncates, and wraps at 256
-    sixths = angle.float().mul_(6)  # a whole circle is 6 * 255
+    angle = angle.sub_(angle.floor()).mul_(255).floor_()
+    shift = (hue.double() * 255).trunc().remainder(256).float()
+    sixths = angle.add_(_column(shift)).div_(256).frac_().mul_(6 * 256)  # a whole circle is 6 * 255
 
     # round(value (255**2 - saturation w) / 255**2), exact in float32: all are whole numbers below 2**24.
-    product = value * saturation
+    product = saturation.mul_(value)
     rounded = value.mul_(255**2).add_(255**2 // 2)
     result = torch.empty_like(x)
-    for channel, (centre, sign, height) in enumerate(((765, -1, 510), (510, 1, -255), (1020, 1, -255))):
-        w = (sixths - centre).abs_().mul_(sign).add_(height).clamp_(0, 255)
-        torch.floor(w.mul_(product).neg_().add_(rounded).div_(square), out=result[:, channel])
+    for channel, (centre, falling, height) in enumerate(
+        ((765, True, 510), (510, False, 255), (1020, False, 255))
+    ):
+        w = (sixths - centre).abs_()
+        w = (height - w if falling else w.sub_(height)).clamp_(0, 255)
+        torch.floor(torch.addcmul(rounded, w, product, value=-1).div_(square), out=result[channel])
     return result
 
 
@@ -495,7 +534,7 @@ def _blur(x: Tensor, sigma: Tensor, on: Tensor, kernel: int) -> Tensor:
     for axis in (3, 2):
         size = x.shape[axis]
         padded = functional.pad(x, (half, half, 0, 0) if axis == 3 else (0, 0, half, half), mode="reflect")
-        x = padded.narrow(axis, 0, size) * _column(weight[:, 0])
+        x = padded.narrow(axis, 0, size) * weight[:, 0, None, None, None]
         for tap in range(1, kernel):
-            x.addcmul_(padded.narrow(axis, tap, size), _column(weight[:, tap]))
+            x.addcmul_(padded.narrow(axis, tap, size), weight[:, tap, None, None, None])
     return x.round_()
