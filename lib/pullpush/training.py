@@ -24,12 +24,9 @@ Step = Callable[[Any], dict[str, Tensor]]
 def pick_device(device: str = "auto") -> torch.device:
     """`auto` is CUDA where there is a GPU, else the CPU. Raises RuntimeError for cuda without a GPU."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
-            "device=cuda was asked for, but torch finds no GPU here. Use device=auto or device=cpu."
-        )
-    return torch.device(
-        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    )
+        raise RuntimeError("device=cuda, but torch finds no GPU here. Use device=auto or device=cpu.")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device.replace("auto", found))
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -58,6 +55,7 @@ def fit(
     checkpoint: Path | None = None,
     identity: str = "",
     on_epoch: Callable[[int], dict[str, float]] | None = None,
+    capture: Callable[[Step], Step] | None = None,
 ) -> list[dict[str, float]]:
     """Train for `epochs`; one row an epoch: epoch, the mean of each number that `step` gives, seconds.
 
@@ -67,9 +65,21 @@ def fit(
     checkpoint: written atomically after each epoch. If it is there and carries the same `identity`, training
         goes on from it; with another identity it is ignored and overwritten.
     on_epoch(epoch) -> further numbers for the row; it must not draw from `generator`.
+    capture(update) -> what to call instead of `update`, which takes one batch from forward pass to changed
+        weights: the same, recorded as a CUDA graph.
     Raises FloatingPointError if an epoch's loss is not finite; the checkpoint keeps the last sound epoch.
     """
     device = next(model.parameters()).device
+
+    def update(batch: Any) -> dict[str, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            logged = step(batch)
+        logged["loss"].backward()
+        optimizer.step()
+        return {key: value.detach() for key, value in logged.items()}
+
+    advance = capture(update) if capture else update
     history = _resume(checkpoint, identity, model, optimizer, generator)
     began, resumed_at = time.perf_counter(), len(history)
     for epoch in range(resumed_at + 1, epochs + 1):
@@ -78,13 +88,8 @@ def fit(
         model.train()
         name = f"epoch {epoch}/{epochs}"
         for batch in tqdm(batches(epoch), name, leave=False, disable=not sys.stderr.isatty()):
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-                logged = step(batch)
-            logged["loss"].backward()
-            optimizer.step()
             # Totals stay on the device: reading a number in every step would make a GPU wait for the CPU.
-            totals |= {key: totals.get(key, 0) + value.detach().double() for key, value in logged.items()}
+            totals |= {key: totals.get(key, 0) + value.double() for key, value in advance(batch).items()}
             steps += 1
         row = {"epoch": epoch} | {key: total.item() / steps for key, total in totals.items()}
         if not math.isfinite(row["loss"]):

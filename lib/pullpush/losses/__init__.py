@@ -1,11 +1,13 @@
 """Contrastive losses: one a file, each a pure function of tensors that returns a scalar.
 
 Cosine embedding and triplet margin are torch's own: `cosine_embedding_loss` and `triplet_margin_loss` in
-`torch.nn.functional`.
+`torch.nn.functional`. NT-Xent, SupCon and uniformity go through large batches in tiles; `plain_forms` turns
+that off.
 """
 
+from pullpush.losses._others import plain_forms
 from pullpush.losses.margin_contrastive import margin_contrastive
 from pullpush.losses.nt_xent import nt_xent
 from pullpush.losses.sup_con import sup_con
 
-__all__ = ["margin_contrastive", "nt_xent", "sup_con"]
+__all__ = ["margin_contrastive", "nt_xent", "plain_forms", "sup_con"]

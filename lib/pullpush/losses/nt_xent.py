@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pullpush.losses._inputs import check_above_zero, check_pair, unit_rows
+from pullpush.losses._others import log_sum_of_others
 
 
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float = 0.5, *, include_self: bool = False) -> Tensor:
@@ -20,7 +21,8 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float = 0.5, *, include_self:
     include_self: let the sum run over k = i too, 2n terms, as Robust Contrastive Clustering (2022) prints it.
         Its code leaves that term out, as all implementations we compared do.
 
-    Returns a scalar in fp32 (fp64 for fp64 input), under autocast too, that can be differentiated twice.
+    Returns a scalar in fp32 (fp64 for fp64 input), under autocast too. Large batches go through in tiles and
+    can be differentiated once; within `losses.plain_forms()`, and for small ones, twice.
     It lies between log(1 + (2n-2) exp(-2/tau)) and log(1 + (2n-2) exp(2/tau)), and is log(2n-1) when all rows
     are equal; include_self only adds to it, and makes that log(2n).
     Raises ValueError if shapes differ, n is 0, z is not floating point, or temperature is not above 0.
@@ -31,12 +33,8 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float = 0.5, *, include_self:
     """
     check_pair(z_a, z_b)
     check_above_zero("temperature", temperature)
-    n = len(z_a)
+    n, scale = len(z_a), 1 / temperature
     with torch.autocast(z_a.device.type, enabled=False):
         u = unit_rows(torch.cat([z_a, z_b]))
-        similarity = u @ u.T / temperature
-        if not include_self:
-            itself = torch.eye(2 * n, dtype=torch.bool, device=u.device)
-            similarity = similarity.masked_fill(itself, -torch.inf)
-        positive = torch.cat([similarity.diagonal(n), similarity.diagonal(-n)])
-        return (similarity.logsumexp(dim=1) - positive).mean()
+        positive = (u[:n] * u[n:]).sum(dim=1) * scale
+        return log_sum_of_others(u, scale, include_self=include_self).mean() - positive.mean()

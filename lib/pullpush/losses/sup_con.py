@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pullpush.losses._inputs import check_above_zero, check_one_per_row, check_rows, unit_rows
+from pullpush.losses._others import log_sum_of_others
 
 
 def sup_con(
@@ -24,7 +25,8 @@ def sup_con(
     base_temperature: None for the formula as it stands; a number above 0 multiplies it by
         temperature / base_temperature, as the authors' code does with 0.07.
 
-    Returns a scalar in fp32 (fp64 for fp64 input), under autocast too, that can be differentiated twice.
+    Returns a scalar in fp32 (fp64 for fp64 input), under autocast too. Large batches go through in tiles and
+    can be differentiated once; within `losses.plain_forms()`, and for small ones, twice.
     It is at least 0, and log(n-1) when all rows are equal and none is alone with its label.
     Raises ValueError if z is not (n, d) and floating point, n is 0, labels is not (n,), or a temperature is
     not above 0.
@@ -40,12 +42,23 @@ def sup_con(
     if base_temperature is not None:
         check_above_zero("base_temperature", base_temperature)
         scale = temperature / base_temperature
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    positive = (labels[:, None] == labels) & ~itself
     with torch.autocast(z.device.type, enabled=False):
         u = unit_rows(z)
-        similarity = u @ u.T / temperature
-        similarity = similarity.masked_fill(itself, -torch.inf)
-        log_p = similarity - similarity.logsumexp(dim=1, keepdim=True)
-        per_anchor = log_p.masked_fill(~positive, 0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
-        return -scale * per_anchor.mean()
+        of_class, positives = _class_sums(u, labels)
+        # The mean of u_i . u_p over positives p is u_i . (sum of its class - u_i) / |P(i)|.
+        positive = (u * (of_class - u)).sum(dim=1) / temperature / positives.clamp(min=1)
+        others = log_sum_of_others(u, 1 / temperature)
+        return scale * torch.where(positives > 0, others - positive, 0).mean()
+
+
+def _class_sums(u: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row the sum of all rows of its class (n, d), and how many others there are (n,).
+
+    Classes are numbered by sorting: to count distinct labels, the host would wait for a GPU.
+    """
+    order = labels.argsort()
+    begins = torch.cat([torch.zeros_like(order[:1]), labels[order].diff().ne(0).long()])
+    group = torch.empty_like(order).scatter(0, order, begins.cumsum(0))
+    sums = torch.zeros_like(u).index_add(0, group, u)
+    sizes = torch.zeros_like(u[:, 0]).index_add(0, group, torch.ones_like(u[:, 0]))
+    return sums[group], sizes[group] - 1
