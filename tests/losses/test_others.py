@@ -14,7 +14,7 @@ from pullpush.losses import _others
 @pytest.fixture
 def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 5 rows, from 2 rows on."""
-    monkeypatch.setattr(_others, "TILE", 5)
+    monkeypatch.setattr(_others, "TILE", {"cpu": 5})
     monkeypatch.setattr(_others, "TILED_FROM", {"cpu": 2})
 
 
@@ -94,7 +94,7 @@ def test_no_tensor_holds_all_similarities(monkeypatch):
     z = torch.randn(2048, 8, requires_grad=True)
     with Sizes():
         losses.nt_xent(z, z.flip(0))
-    assert largest <= _others.TILE**2
+    assert largest <= _others.TILE["cpu"] ** 2
 
 
 def test_the_example_in_the_docstring():

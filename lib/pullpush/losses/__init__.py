@@ -6,8 +6,19 @@ that off.
 """
 
 from pullpush.losses._others import plain_forms
+from pullpush.losses.alignment import alignment
+from pullpush.losses.cluster_contrast import cluster_contrast
 from pullpush.losses.margin_contrastive import margin_contrastive
 from pullpush.losses.nt_xent import nt_xent
 from pullpush.losses.sup_con import sup_con
+from pullpush.losses.uniformity import uniformity
 
-__all__ = ["margin_contrastive", "nt_xent", "plain_forms", "sup_con"]
+__all__ = [
+    "alignment",
+    "cluster_contrast",
+    "margin_contrastive",
+    "nt_xent",
+    "plain_forms",
+    "sup_con",
+    "uniformity",
+]

@@ -52,3 +52,17 @@ def unit_rows(z: Tensor) -> Tensor:
     z = widen(z)
     squared = z.square().sum(dim=1, keepdim=True)
     return z / torch.where(squared > 0, squared, torch.inf).sqrt()
+
+
+def check_unit_rows(name: str, z: Tensor) -> None:
+    """Raise ValueError if a row of `z` is not of unit length, to 1e-3; not on a GPU."""
+    if z.device.type != "cpu":
+        return
+    lengths = widen(z.detach()).norm(dim=1)
+    wrong = ((lengths - 1).abs() > 1e-3).nonzero()
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(
+            f"Row {i} of {name} has length {lengths[i].item():.4g}; rows must be of unit length. "
+            "Normalise them, with torch.nn.functional.normalize."
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TILE = 512  # rows and columns: a tile of fp32 is 1 MB
+TILE = {"cpu": 512, "cuda": 4096}  # rows and columns: 1 MB of fp32 stays in the cache, a GPU wants more work
 TILED_FROM = {"cpu": 1024, "cuda": 8192}  # rows; below, a few large kernels are as fast
 STEEPEST = 60.0  # tiles sum exp(scale u_i . u_k) as it is: beyond exp(60) a sum could leave fp32
 
@@ -34,14 +34,28 @@ def plain_forms() -> Iterator[None]:
         _tiled.reset(token)
 
 
+def in_tiles(u: Tensor, scale: float) -> bool:
+    """Whether exp(scale u_i . u_k) of all rows is summed in tiles."""
+    large = len(u) >= TILED_FROM.get(u.device.type, TILED_FROM["cpu"])
+    return large and scale <= STEEPEST and _tiled.get()
+
+
+def once_only() -> None:
+    """Called in a backward pass: raise RuntimeError if its result shall be differentiated again."""
+    if torch.is_grad_enabled():  # as for create_graph=True
+        raise RuntimeError(
+            "The tiled form of this loss has no second derivative. "
+            "Compute the loss within `with losses.plain_forms():`."
+        )
+
+
 def log_sum_of_others(u: Tensor, scale: float, *, include_self: bool = False) -> Tensor:
     """log sum_{k != i} exp(scale u_i . u_k) for each row i.
 
     u: (n, d), rows of unit length or zero, fp32 or fp64. include_self: let the sum run over k = i too.
     Returns (n,); -inf for a single row without itself.
     """
-    large = len(u) >= TILED_FROM.get(u.device.type, TILED_FROM["cpu"])
-    if large and scale <= STEEPEST and _tiled.get():
+    if in_tiles(u, scale):
         return _InTiles.apply(u, scale, include_self)
     similarity = u @ u.T * scale
     if not include_self:
@@ -59,7 +73,7 @@ class _InTiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, scale: float, include_self: bool) -> Tensor:
         total = u.new_zeros(len(u))
-        for rows, columns, e in _tiles(u, scale, include_self):
+        for rows, columns, e in tiles(u, scale, include_self):
             total[rows] += e.sum(1)
             if rows != columns:
                 total[columns] += e.sum(0)
@@ -69,15 +83,11 @@ class _InTiles(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():  # as for create_graph=True
-            raise RuntimeError(
-                "The tiled form of this loss has no second derivative. "
-                "Compute the loss within `with losses.plain_forms():`."
-            )
+        once_only()
         u, total = ctx.saved_tensors
         weight = gradient / total
         result = torch.zeros_like(u)
-        for rows, columns, e in _tiles(u, ctx.scale, ctx.include_self):
+        for rows, columns, e in tiles(u, ctx.scale, ctx.include_self):
             e.mul_(weight[rows, None] + weight[columns])
             result[rows].addmm_(e, u[columns])
             if rows != columns:
@@ -85,9 +95,10 @@ class _InTiles(torch.autograd.Function):
         return result.mul_(ctx.scale), None, None
 
 
-def _tiles(u: Tensor, scale: float, include_self: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+def tiles(u: Tensor, scale: float, include_self: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
     """The upper triangle of e, tile by tile, diagonal ones whole: rows, columns, e[rows, columns]."""
-    parts = [slice(start, start + TILE) for start in range(0, len(u), TILE)]
+    size = TILE.get(u.device.type, TILE["cpu"])
+    parts = [slice(start, start + size) for start in range(0, len(u), size)]
     for i, rows in enumerate(parts):
         scaled = u[rows] * scale
         for columns in parts[i:]:
