@@ -52,6 +52,8 @@ METHODS = {
     "margin": Method("Hadsell", "#9f7e0b", "s", "-."),
     "nt_xent": Method("NT-Xent", "#7860f4", "D", "-"),
     "sup_con": Method("SupCon", "#ab7ae2", "P", "--"),
+    "cc": Method("CC", "#d42d57", "<", "--"),
+    "rcc": Method("RCC", "#810dff", "p", "-"),
     "pixels": Method("raw pixels", "#6f7681", "X", ":"),
     "untrained": Method("untrained", "#8a8f98", "v", ":"),
 }

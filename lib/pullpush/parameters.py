@@ -41,14 +41,18 @@ Loss = Literal["pair", "triplet", "margin", "nt_xent", "sup_con"]
 Arm = Literal["scenario", "matched", "baseline"]
 Negatives = Literal["class_aware", "blind"]
 Mining = Literal["none", "semi_hard", "hard"]
+Backbone = Literal["small", "resnet18", "resnet18_linear"]
+Split = Literal["train", "all"]
 Temperature = Annotated[float, Field(gt=0, le=10)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 ANNOTATIONS: dict[str, Any] = {
     "int": int, "float": float, "str": str, "bool": bool, "list": list, "Optional": Optional,
     "PositiveInt": PositiveInt, "PositiveFloat": PositiveFloat,
     "NonNegativeInt": NonNegativeInt, "NonNegativeFloat": NonNegativeFloat,
     "Profile": Profile, "Precision": Precision, "Device": Device, "Views": Views, "Loss": Loss, "Arm": Arm,
-    "Negatives": Negatives, "Mining": Mining, "Temperature": Temperature,
+    "Negatives": Negatives, "Mining": Mining, "Temperature": Temperature, "Backbone": Backbone,
+    "Split": Split, "Share": Share,
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
@@ -33,6 +34,7 @@ from pullpush.fingerprint import edited
 from pullpush.matrix import Planned, pending, planned, read_profile
 from pullpush.parameters import (
     Arm,
+    Backbone,
     Device,
     Loss,
     Mining,
@@ -41,6 +43,8 @@ from pullpush.parameters import (
     Precision,
     Profile,
     Schema,
+    Share,
+    Split,
     Temperature,
     Views,
     injected_names,
@@ -60,10 +64,10 @@ from pullpush.records import (
 )
 
 __all__ = [
-    "Arm", "Device", "Loss", "Mining", "Negatives", "ParameterError", "Planned", "Precision", "Profile",
-    "Record", "Run", "SeedResult", "Temperature", "Views", "begin", "fingerprint", "load_arrays",
-    "load_records", "notebook_path", "open_record", "pending", "read_profile", "root", "run_folder",
-    "work_folder",
+    "Arm", "Backbone", "Device", "Loss", "Mining", "Negatives", "ParameterError", "Planned", "Precision",
+    "Profile", "Record", "Run", "SeedResult", "Share", "Split", "Temperature", "Views", "begin",
+    "fingerprint", "load_arrays", "load_records", "notebook_path", "open_record", "pending", "read_profile",
+    "root", "run_folder", "work_folder",
 ]  # fmt: skip
 
 OneSeed = Callable[[int], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]
@@ -153,6 +157,14 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def scratch(self, seed: int) -> Path:
+        """A folder for what training wants to keep on the way, such as snapshots; it lives as long as the
+        checkpoint does.
+        """
+        path = self.checkpoint(seed).with_suffix("")
+        path.mkdir(exist_ok=True)
+        return path
+
     def seed(self, seed: int, one_seed: OneSeed) -> SeedResult:
         """The metrics and arrays of `one_seed(seed)`: kept on disk at once, loaded if they are there already.
 
@@ -175,6 +187,7 @@ class Run:
             )
             records.write_atomically(kept, _dump_seed(result))
             clock.remove()
+            shutil.rmtree(self.checkpoint(seed).with_suffix(""), ignore_errors=True)
         self._results[seed] = result
         self._edited = self._edited or edited(self.notebook, _executed_cells())
         return result

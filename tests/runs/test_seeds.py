@@ -136,3 +136,15 @@ def test_what_a_seed_may_give(light: Any, metrics: Any, arrays: Any, message: st
 def test_only_the_seeds_of_the_run(light: Any) -> None:
     with pytest.raises(ValueError, match=r"seed=7 is not one of this run's seeds 0, 1\."):
         begun().seed(7, Counted())
+
+
+def test_scratch_lives_until_the_seed_is_kept(light: Any) -> None:
+    """Snapshots of a training that was cut off are there when it goes on."""
+    (begun().scratch(0) / "1.npy").write_bytes(b"a snapshot")
+    run = begun()
+
+    def goes_on(seed: int) -> tuple[Mapping[str, float], Mapping[str, np.ndarray]]:
+        return {"size": (run.scratch(seed) / "1.npy").stat().st_size}, {}
+
+    assert run.seed(0, goes_on).metrics["size"] == 10
+    assert not any(run.checkpoint(0).parent.iterdir())
