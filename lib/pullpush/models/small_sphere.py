@@ -1,0 +1,72 @@
+"""A small encoder that ends on a sphere: the second study on a CPU, with images of 8 to 32 pixels."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pullpush.models.heads import check_size, unit_rows, widen
+from pullpush.models.sphere_resnet import check_images
+
+SMALLEST_SIDE = 4
+
+
+class SmallSphereNet(nn.Module):
+    """Four convolutions from an image to a point h on the unit sphere. Ours, in place of `SphereResNet`.
+
+    part      layers                1x8x8      1x28x28    3x32x32    parameters
+    stage1    Conv 32, BN, ReLU     32x4x4     32x14x14   32x16x16   288 + 64 or 864 + 64
+    stage2    Conv 64, BN, ReLU     64x4x4     64x7x7     64x8x8     18,432 + 128
+    stage3    Conv 128, BN, ReLU    128x4x4    128x4x4    128x4x4    73,728 + 256
+    stage4    Conv 128, BN, ReLU    128x4x4    128x4x4    128x4x4    147,456 + 256
+              mean over the pixels  128        128        128
+    linear    Linear                3          3          3          387
+              unit length           3          3          3          240,995 or 241,571
+
+    Every convolution is 3x3 with padding 1 and no bias, and halves a side that is longer than 4 pixels. So an
+    image of 28 pixels costs 4.5 million multiply-adds, one of 8 pixels 3.8 million.
+
+    No ReLU follows the linear layer: behind one, h would be confined to where no coordinate is negative, for
+    d = 3 one eighth of the sphere.
+
+    channels: of the images, at least 1.
+    dimensions: d, length of a row of h, at least 2.
+    The weights are torch's default, drawn from its global generator: call `torch.manual_seed(seed)` before.
+    Raises ValueError if channels is below 1 or dimensions below 2.
+
+    >>> import torch
+    >>> SmallSphereNet(channels=1)(torch.zeros(5, 1, 28, 28)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, channels: int = 1, dimensions: int = 3) -> None:
+        super().__init__()
+        check_size("channels", channels, 1)
+        check_size("dimensions", dimensions, 2)
+        self.channels = channels
+        self.stage1 = _stage(channels, 32)
+        self.stage2 = _stage(32, 64)
+        self.stage3 = _stage(64, 128)
+        self.stage4 = _stage(128, 128)
+        self.linear = nn.Linear(128, dimensions)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The embeddings h of a batch of images: (n, d), rows of unit length, in fp32 under autocast too.
+
+        images: (n, channels, height, width), floating point, sides of at least 4 pixels.
+        Raises ValueError if images have another shape or are not floating point.
+        """
+        check_images(images, self.channels, SMALLEST_SIDE)
+        maps = self.stage4(self.stage3(self.stage2(self.stage1(images))))
+        return unit_rows(self.linear(widen(maps).mean(dim=(2, 3))))
+
+
+class _Halve(nn.Conv2d):
+    """A 3x3 convolution that makes ceil(s / 2) of a side s above 4, and leaves shorter sides as they are."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        stride = [2 if side > SMALLEST_SIDE else 1 for side in maps.shape[2:]]
+        return F.conv2d(maps, self.weight, stride=stride, padding=1)
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    halve = _Halve(inputs, outputs, kernel_size=3, bias=False)
+    return nn.Sequential(halve, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
