@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pullpush.models import ClusterHead, InstanceHead
-from pullpush.models.heads import unit_rows
+from pullpush.models._inputs import unit_rows
 
 
 def heads() -> list[InstanceHead | ClusterHead]:

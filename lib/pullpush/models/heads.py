@@ -1,7 +1,8 @@
 """The two heads of Contrastive Clustering (AAAI 2021): one for images, one for clusters."""
 
-import torch
 from torch import Tensor, nn
+
+from pullpush.models._inputs import check_size, unit_rows, widen
 
 
 class InstanceHead(nn.Module):
@@ -64,24 +65,6 @@ class ClusterHead(nn.Module):
         """
         _check_rows(h, self.inputs)
         return widen(self.layers(h)).softmax(dim=1)
-
-
-def widen(x: Tensor) -> Tensor:
-    """`x` in at least fp32: under autocast a layer puts out bf16, which has eight bits."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows of `x` (n, d) at unit length, in at least fp32. A row of zeros stays zero and has gradient 0."""
-    x = widen(x)
-    squared = x.square().sum(dim=1, keepdim=True)
-    return x / torch.where(squared > 0, squared, torch.inf).sqrt()
-
-
-def check_size(name: str, size: int, smallest: int) -> None:
-    """Raise ValueError if `size` is below `smallest`."""
-    if size < smallest:
-        raise ValueError(f"{name} {size} must be at least {smallest}.")
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

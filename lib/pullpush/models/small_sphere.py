@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pullpush.models.heads import check_size, unit_rows, widen
-from pullpush.models.sphere_resnet import check_images
+from pullpush.models._inputs import check_images, check_size, unit_rows, widen
 
 SMALLEST_SIDE = 4
 
@@ -18,14 +17,15 @@ class SmallSphereNet(nn.Module):
     stage3    Conv 128, BN, ReLU    128x4x4    128x4x4    128x4x4    73,728 + 256
     stage4    Conv 128, BN, ReLU    128x4x4    128x4x4    128x4x4    147,456 + 256
               mean over the pixels  128        128        128
-    linear    Linear                3          3          3          387
-              unit length           3          3          3          240,995 or 241,571
+    linear    Linear, BN            3          3          3          384 + 6
+              unit length           3          3          3          240,998 or 241,574
 
     Every convolution is 3x3 with padding 1 and no bias, and halves a side that is longer than 4 pixels. So an
     image of 28 pixels costs 4.5 million multiply-adds, one of 8 pixels 3.8 million.
 
     No ReLU follows the linear layer: behind one, h would be confined to where no coordinate is negative, for
-    d = 3 one eighth of the sphere.
+    d = 3 one eighth of the sphere. The last BN is there because `SphereResNet` ends in one too: both start
+    with their images around the whole sphere, not in a cap of it.
 
     channels: of the images, at least 1.
     dimensions: d, length of a row of h, at least 2.
@@ -46,7 +46,8 @@ class SmallSphereNet(nn.Module):
         self.stage2 = _stage(32, 64)
         self.stage3 = _stage(64, 128)
         self.stage4 = _stage(128, 128)
-        self.linear = nn.Linear(128, dimensions)
+        self.linear = nn.Linear(128, dimensions, bias=False)
+        self.norm = nn.BatchNorm1d(dimensions)
 
     def forward(self, images: Tensor) -> Tensor:
         """The embeddings h of a batch of images: (n, d), rows of unit length, in fp32 under autocast too.
@@ -56,7 +57,7 @@ class SmallSphereNet(nn.Module):
         """
         check_images(images, self.channels, SMALLEST_SIDE)
         maps = self.stage4(self.stage3(self.stage2(self.stage1(images))))
-        return unit_rows(self.linear(widen(maps).mean(dim=(2, 3))))
+        return unit_rows(self.norm(widen(self.linear(widen(maps).mean(dim=(2, 3))))))
 
 
 class _Halve(nn.Conv2d):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pullpush.models.heads import check_size, unit_rows, widen
+from pullpush.models._inputs import check_images, check_size, unit_rows, widen
 
 SMALLEST_SIDE = 8
 
@@ -94,19 +94,3 @@ class _Block(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.bn1(self.conv1(maps)).relu_()
         return self.end(self.bn2(self.conv2(inner)) + self.downsample(maps))
-
-
-def check_images(images: Tensor, channels: int, smallest: int) -> None:
-    """Raise ValueError unless images are floating point (n, channels, h, w), h and w at least `smallest`."""
-    shape = tuple(images.shape)
-    if len(shape) != 4:
-        raise ValueError(f"images have shape {shape}; they must be a batch (n, channels, h, w).")
-    if shape[1] != channels:
-        raise ValueError(
-            f"images have {shape[1]} channels, this network was built for {channels}. "
-            f"Build it with channels={shape[1]}."
-        )
-    if min(shape[2:]) < smallest:
-        raise ValueError(f"images have {shape[2]}x{shape[3]} pixels; a side must be at least {smallest}.")
-    if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; they must be floating point, see views.normalize.")
