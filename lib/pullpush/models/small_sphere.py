@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from pullpush.models._inputs import check_images, check_size, unit_rows, widen
 
-SMALLEST_SIDE = 4
+SMALLEST_SIDE = 2
 
 
 class SmallSphereNet(nn.Module):
@@ -13,15 +13,15 @@ class SmallSphereNet(nn.Module):
 
     part      layers                1x8x8      1x28x28    3x32x32    parameters
     stage1    Conv 32, BN, ReLU     32x4x4     32x14x14   32x16x16   288 + 64 or 864 + 64
-    stage2    Conv 64, BN, ReLU     64x4x4     64x7x7     64x8x8     18,432 + 128
-    stage3    Conv 128, BN, ReLU    128x4x4    128x4x4    128x4x4    73,728 + 256
-    stage4    Conv 128, BN, ReLU    128x4x4    128x4x4    128x4x4    147,456 + 256
+    stage2    Conv 64, BN, ReLU     64x2x2     64x7x7     64x8x8     18,432 + 128
+    stage3    Conv 128, BN, ReLU    128x2x2    128x4x4    128x4x4    73,728 + 256
+    stage4    Conv 128, BN, ReLU    128x2x2    128x2x2    128x2x2    147,456 + 256
               mean over the pixels  128        128        128
     linear    Linear, BN            3          3          3          384 + 6
               unit length           3          3          3          240,998 or 241,574
 
-    Every convolution is 3x3 with padding 1 and no bias, and halves a side that is longer than 4 pixels. So an
-    image of 28 pixels costs 4.5 million multiply-adds, one of 8 pixels 3.8 million.
+    Every convolution is 3x3 with padding 1 and no bias, and halves a side that is longer than 2 pixels. So an
+    image of 28 pixels costs 2.7 million multiply-adds, one of 8 pixels 1.0 million.
 
     No ReLU follows the linear layer: behind one, h would be confined to where no coordinate is negative, for
     d = 3 one eighth of the sphere. The last BN is there because `SphereResNet` ends in one too: both start
@@ -52,7 +52,7 @@ class SmallSphereNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The embeddings h of a batch of images: (n, d), rows of unit length, in fp32 under autocast too.
 
-        images: (n, channels, height, width), floating point, sides of at least 4 pixels.
+        images: (n, channels, height, width), floating point, sides of at least 2 pixels.
         Raises ValueError if images have another shape or are not floating point.
         """
         check_images(images, self.channels, SMALLEST_SIDE)
@@ -61,7 +61,7 @@ class SmallSphereNet(nn.Module):
 
 
 class _Halve(nn.Conv2d):
-    """A 3x3 convolution that makes ceil(s / 2) of a side s above 4, and leaves shorter sides as they are."""
+    """A 3x3 convolution that makes ceil(s / 2) of a side s above 2, and leaves shorter sides as they are."""
 
     def forward(self, maps: Tensor) -> Tensor:
         stride = [2 if side > SMALLEST_SIDE else 1 for side in maps.shape[2:]]
