@@ -86,6 +86,14 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do not use the seeds kept by an earlier attempt.")
     ] = False,
+    recheck: Annotated[
+        bool,
+        typer.Option(
+            "--recheck",
+            help="Of each record made by older code compute one seed again, and keep the record if every "
+            "number is equal to the last bit.",
+        ),
+    ] = False,
     show: Annotated[bool, typer.Option("--list", help="Only list the runs that would be executed.")] = False,
     help_: Annotated[
         bool, typer.Option("--help", help="Show this message and, with a study, its parameters.")
@@ -112,17 +120,26 @@ def run(
         elif given or name or out:
             raise ParameterError("-p, --name and --out are for a single run: name its study too.")
         else:
-            pending = matrix.pending(profile, rerun, say=lambda line: typer.echo(line, err=True))
+            if recheck:
+                pending = [plan for plan in matrix.read_profile(profile) if plan.done and plan.stale]
+            else:
+                pending = matrix.pending(profile, rerun, say=lambda line: typer.echo(line, err=True))
             planned = [plan for plan in pending if study in (None, plan.study)]
         if single and not show:
             execution.check_target(planned[0], out)
     if show:
         typer.echo("".join(f"{plan.study}/{plan.name}\n" for plan in planned), nl=False)
         return
-    if single:
+    if single and recheck:
+        _recheck(planned[0])
+    elif single:
         _execute(planned[0], out, fresh)
     else:
-        _execute_all(planned, rerun, jobs, fresh)
+
+        def options(plan: matrix.Planned) -> list[str]:
+            return ["--recheck"] * recheck + ["--fresh"] * (fresh or matrix.named(plan, rerun))
+
+        _execute_all(planned, jobs, options)
 
 
 def _single(study: str, given: dict[str, str], profile: str | None, name: str | None) -> matrix.Planned:
@@ -163,7 +180,10 @@ def _stopped_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[Non
             signal.signal(number, old)
 
 
-def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
+@contextmanager
+def _one_run(planned: matrix.Planned) -> Iterator[None]:
+    """Ctrl-C ends a run at once, a failure in one sentence and exit code 1."""
+
     def stop(*_: Any) -> None:
         # At once, as a kill does no harm: an exception could get lost in the event loop that awaits the
         # kernel. The kernel ends when it sees that its parent has gone.
@@ -173,21 +193,37 @@ def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
 
     try:
         with _stopped_by(stop):
-            record = execution.execute(planned, target=out, fresh=fresh)
+            yield
     except execution.RunFailed as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _recheck(planned: matrix.Planned) -> None:
+    with _sentences(), _one_run(planned):
+        differs = execution.recheck(planned)
+    if differs:
+        typer.echo(f"{planned.name} | differs, so the record stays as it was: {'; '.join(differs)}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{planned.name} | equal to the last bit: the record holds for today's code")
+
+
+def _execute(planned: matrix.Planned, out: Path | None, fresh: bool) -> None:
+    with _one_run(planned):
+        record = execution.execute(planned, target=out, fresh=fresh)
     typer.echo(f"{planned.name} | {execution.describe_record(record)}")
     typer.echo(f"{planned.name} | {_relative(record.folder)}")
 
 
-def _execute_all(pending: Sequence[matrix.Planned], rerun: str | None, jobs: int, fresh: bool) -> None:
+def _execute_all(
+    pending: Sequence[matrix.Planned], jobs: int, options: Callable[[matrix.Planned], list[str]]
+) -> None:
     if not pending:
         typer.echo("Nothing to do: no run is pending.")
         return
     try:
         with _stopped_by(signal.default_int_handler):
-            failed = execution.execute_all(pending, jobs, lambda run: fresh or matrix.named(run, rerun))
+            failed = execution.execute_all(pending, jobs, options)
     except KeyboardInterrupt:
         typer.echo(
             "\nStopped. Finished runs and seeds are kept; the same command goes on from them.", err=True

@@ -129,10 +129,17 @@ def status_blocks(root: Path) -> dict[str, str]:
             _machine(record),
             record["versions"]["torch"],
             f"`{str(record['commit'])[:7]}`{changed}",
-            "older" if (profile, study, run) in stale else "today’s",
+            "older" if (profile, study, run) in stale else _code(record),
         ]
         table.append(f"| {' | '.join(map(_cell, cells))} |")
     return {"statusline": line, "status": "\n".join(table)}
+
+
+def _code(record: Mapping[str, Any]) -> str:
+    """Which code the numbers of a record that is not stale stand for."""
+    if not record.get("rechecks"):
+        return "today’s"
+    return f"older; seed {record['rechecks'][-1]['seed']} gave the same numbers with today’s"
 
 
 def _stale_runs() -> set[tuple[str, str, str]]:

@@ -225,11 +225,17 @@ class Record:
 
     @property
     def stale(self) -> bool:
-        """Whether the method has changed since (or its notebook is gone)."""
+        """Whether the method has changed since it was made or last rechecked (or its notebook is gone)."""
         try:
-            return bool(self.content["method"] != fingerprint(self.content["study"]))
+            today = fingerprint(self.content["study"])
         except FileNotFoundError:
             return True
+        return today not in {self.content["method"], *(check["method"] for check in self.rechecks)}
+
+    @property
+    def rechecks(self) -> list[dict[str, Any]]:
+        """When a seed of it was computed again by changed code, with equal numbers (`execution.recheck`)."""
+        return list(self.content.get("rechecks", []))
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a seed: `COLUMNS`, then the parameters, then the metrics."""
