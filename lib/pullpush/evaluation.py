@@ -13,6 +13,35 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from pullpush.clustering import (
+    adam_probe,
+    clustering_scores,
+    coverage,
+    elbow,
+    kmeans,
+    match,
+    plane_separation,
+    silhouette,
+    uniform_coverage,
+)
+
+__all__ = [
+    "adam_probe",
+    "class_spread",
+    "clustering_scores",
+    "coverage",
+    "elbow",
+    "embed",
+    "kmeans",
+    "knn_probe",
+    "linear_probe",
+    "match",
+    "plane_separation",
+    "silhouette",
+    "split_probe",
+    "uniform_coverage",
+]
+
 
 def embed(
     model: nn.Module,
