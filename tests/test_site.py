@@ -355,7 +355,11 @@ def gallery(tmp_path_factory):
             "flat", {str(k): random.normal(size=(60, 2)) for k in (5, 20, 50)}, alt="Sixty points", **cloud
         )
         figures.points3d("solid", random.normal(size=(60, 3)), alt="Sixty points in space", **cloud)
-    folder = tmp_path_factory.mktemp("gallery")
+    return write_gallery(tmp_path_factory.mktemp("gallery"), shown)
+
+
+def write_gallery(folder, shown):
+    """The address of a page of these figures with our own script and style sheet."""
     for name in ("pullpush.js", "pullpush.css"):
         (folder / name).write_bytes((ROOT / "book" / "_static" / name).read_bytes())
     (folder / "plotly.min.js").write_bytes(stage._plotly_script())
@@ -442,3 +446,119 @@ def test_without_plotly_the_still_stays(gallery, visit, tmp_path):
     page.wait_for_timeout(500)
     assert page.locator(".pp-light >> visible=true").count() == 2
     assert page.locator(".pp-live >> visible=true").count() == 0
+
+
+@pytest.fixture(scope="module")
+def spheres(tmp_path_factory):
+    """A page of two spheres: thirty points of two classes at three epochs."""
+    shown = []
+    random = np.random.default_rng(0)
+    places = random.normal(size=(2, 3, 30, 3))
+    places /= np.linalg.norm(places, axis=-1, keepdims=True)
+    panels = {
+        title: dict(zip(("0", "5", "20"), path, strict=True))
+        for title, path in zip(("CC", "RCC"), places, strict=True)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda output: shown.append(output.data))
+        figures.spheres(
+            "spheres", panels, np.arange(30) % 2, ["one", "two"],
+            alt="Two spheres", caption="n = 30", images=random.random((30, 1, 8, 8)),
+        )  # fmt: skip
+    return write_gallery(tmp_path_factory.mktemp("spheres"), shown), panels
+
+
+PLOT = "document.querySelector('#fig-spheres .pp-plot')"
+EYES = f"['scene', 'scene2'].map(s => Object.values({PLOT}._fullLayout[s]._scene.getCamera().eye))"
+
+
+def test_two_spheres_are_moved_hidden_and_turned_together(spheres, visit):
+    address, panels = spheres
+    page = visit(address, reduced_motion="reduce")
+    show_all(page)
+    figure = page.locator("#fig-spheres")
+
+    def lie_at(stop):
+        two = f"{PLOT}._fullData.filter(t => t.name === 'two')"
+        found = page.evaluate(f"{two}.map(t => [t.scene, [...t.x], [...t.y], [...t.z]])")
+        assert [scene for scene, *_ in found] == ["scene", "scene2"]
+        for (_, *place), path in zip(found, panels.values(), strict=True):
+            np.testing.assert_allclose(np.transpose(place), path[stop][1::2], atol=5.1e-4)  # not centred
+
+    lie_at("20")
+    figure.locator("input").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(300)
+    assert figure.locator("output").text_content() == "5"
+    lie_at("5")
+
+    assert figure.locator(".pp-legend button").count() == 2
+    figure.locator(".pp-legend button").last.click()
+    page.wait_for_timeout(300)
+    seen = f"{PLOT}._fullData.filter(t => t.visible).map(t => [t._input.name, t.scene])"
+    assert [trace for trace in page.evaluate(seen) if trace[0]] == [["one", "scene"], ["one", "scene2"]]
+
+    before = page.evaluate(EYES)
+    box = figure.locator(".pp-plot").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4 + 40, box["y"] + box["height"] / 2, steps=6)
+    page.wait_for_timeout(300)
+    held = page.evaluate(EYES)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    after = page.evaluate(EYES)
+    assert np.abs(np.subtract(held[0], before[0])).max() > 0.1
+    np.testing.assert_allclose(held[0], held[1], atol=1e-6)
+    np.testing.assert_allclose(after, held, atol=1e-3)
+    figure.locator(".pp-plot").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    turned = page.evaluate(EYES)
+    assert np.abs(np.subtract(turned, after)).max() > 0.05
+    np.testing.assert_allclose(turned[0], turned[1], atol=1e-6)
+
+    # The point of class "one" that is nearest to the reader, in the second sphere: its image is shown.
+    shown = np.arange(0, 30, 2)
+    nearest = panels["RCC"]["5"][shown[np.argmax(panels["RCC"]["5"][shown] @ turned[1])]]
+    across, down = page.evaluate(
+        f"""([x, y, z]) => {{
+          const scene = {PLOT}._fullLayout.scene2._scene;
+          const {{ model, view, projection }} = scene.glplot.cameraParams;
+          const by = (m, v) => [0, 1, 2, 3].map(i => v.reduce((sum, c, j) => sum + m[4 * j + i] * c, 0));
+          const scaled = [x, y, z].map((c, i) => c * scene.dataScale[i]);
+          const [a, b, , w] = [model, view, projection].reduce((v, m) => by(m, v), [...scaled, 1]);
+          const box = scene.container.getBoundingClientRect();
+          return [box.left + box.width * (0.5 + a / w / 2), box.top + box.height * (0.5 - b / w / 2)];
+        }}""",
+        nearest.tolist(),
+    )
+    page.mouse.move(across - 3, down)
+    page.mouse.move(across, down, steps=3)
+    tip = figure.locator(".pp-tip")
+    tip.wait_for(state="visible")
+    assert tip.locator("span").text_content() == "one"
+    page.mouse.move(0, 0)
+    tip.wait_for(state="hidden")
+    page.set_viewport_size({"width": 360, "height": 720})
+    page.wait_for_function("document.documentElement.scrollWidth <= 360")
+    assert page.problems == []
+
+
+def test_spheres_turn_by_themselves_until_stopped(spheres, visit):
+    page = visit(spheres[0], reduced_motion="no-preference")
+    show_all(page)
+    before = page.evaluate(EYES)
+    page.wait_for_function(f"Math.abs({EYES}[1][0] - {before[1][0]}) > 0.01")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"{PLOT}._fullData.some(t => t.line?.color === '{figures.DARK.grid}')")
+    button = page.locator("#fig-spheres .pp-stop")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.count() == 0
+    page.wait_for_timeout(300)
+    stopped = page.evaluate(EYES)
+    page.wait_for_timeout(300)
+    assert page.evaluate(EYES) == stopped
+    np.testing.assert_allclose(stopped[0], stopped[1], atol=1e-6)
+    assert page.problems == []

@@ -31,21 +31,25 @@
     return rows.map((row) => Object.fromEntries(head.map((name, place) => [name, row[place]])));
   };
 
-  // A point cloud's traces and frames, from the table under it: centred, each frame as wide as the others.
+  // A point cloud's traces and frames, from the table under it: centred, each frame as wide as the others; on the unit
+  // sphere as it is. Of several panels each takes its three columns. Traces without a name, such as a wire, come last.
   const fillCloud = async (figure, spec) => {
-    const { columns, start } = spec.layout.meta;
+    const { columns, start, unit } = spec.layout.meta;
     const table = await readTable(figure);
+    const clouds = spec.data.filter((trace) => trace.name);
     const frames = Object.entries(columns).map(([name, axes]) => {
-      const means = axes.map((axis) => table.reduce((sum, row) => sum + Number(row[axis]), 0) / table.length);
-      const reach = Math.max(...axes.flatMap((axis, i) => table.map((row) => Math.abs(row[axis] - means[i])))) || 1;
-      const data = spec.data.map((trace) => {
+      const means = axes.map((axis) => (unit ? 0 : table.reduce((sum, row) => sum + Number(row[axis]), 0) / table.length));
+      const reach = unit ? 1 : Math.max(...axes.flatMap((axis, i) => table.map((row) => Math.abs(row[axis] - means[i])))) || 1;
+      const data = clouds.map((trace) => {
         const rows = table.filter((row) => row.class === trace.name);
-        return Object.fromEntries(axes.map((axis, i) => ["xyz"[i], rows.map((row) => (row[axis] - means[i]) / reach)]));
+        const skip = 3 * (trace.meta?.panel ?? 0);
+        const own = axes.slice(skip, skip + 3);
+        return Object.fromEntries(own.map((axis, i) => ["xyz"[i], rows.map((row) => (row[axis] - means[skip + i]) / reach)]));
       });
       return { name, data };
     });
     const first = frames.find(({ name }) => name === start);
-    spec.data.forEach((trace, i) => {
+    clouds.forEach((trace, i) => {
       Object.assign(trace, first.data[i]);
       trace.customdata = table.filter((row) => row.class === trace.name).map((row) => Number(row.point));
     });
@@ -73,6 +77,8 @@
 
   // ------------------------------------------------------------------------------------------------------------ appearance
 
+  const scenesOf = (layout) => Object.keys(layout).filter((key) => /^scene\d*$/.test(key));
+
   const themed = () => {
     const ink = css("--pp-ink"), grid = css("--pp-grid");
     const axis = { color: ink, gridcolor: grid, zerolinecolor: grid, linecolor: grid };
@@ -91,12 +97,17 @@
     if (!layout.scene && matchMedia("(pointer: coarse)").matches) merged.dragmode = false; // a finger scrolls the page
     for (const name of spec.data.some((trace) => trace.type?.endsWith("3d")) ? [] : ["xaxis", "yaxis"])
       merged[name] = { automargin: true, ...axis, ...layout[name] };
-    if (layout.scene) {
-      merged.scene = { bgcolor: "rgba(0,0,0,0)", ...layout.scene };
+    for (const scene of scenesOf(layout)) {
+      merged[scene] = { bgcolor: layout.meta?.unit ? css("--pp-paper") : "rgba(0,0,0,0)", ...layout[scene] };
       for (const name of ["xaxis", "yaxis", "zaxis"])
-        merged.scene[name] = { ...axis, showbackground: false, showticklabels: false, showspikes: false, ...layout.scene[name] };
+        merged[scene][name] = { ...axis, showbackground: false, showticklabels: false, showspikes: false, ...layout[scene][name] };
     }
     return merged;
+  };
+
+  // Traces in a colour of the page: {"tint": "grid"}.
+  const tint = (spec) => {
+    for (const trace of spec.data) if (trace.meta?.tint) (trace.line ?? trace).color = css(`--pp-${trace.meta.tint}`);
   };
 
   const SHAPES = {
@@ -108,10 +119,10 @@
   // ---------------------------------------------------------------------------------------------------------------- controls
 
   const legend = (panel, plot, spec, Plotly) => {
-    const named = spec.data.map((trace, index) => [trace, index]).filter(([trace]) => trace.name && trace.showlegend !== false);
+    const named = spec.data.filter((trace) => trace.name && trace.showlegend !== false);
     if (named.length < 2) return;
     const list = add(panel, "div", { className: "pp-legend", role: "group", ariaLabel: "Show or hide" });
-    for (const [trace, index] of named) {
+    for (const trace of named) {
       const button = add(list, "button", { type: "button", ariaPressed: "true" });
       const symbol = String(trace.marker?.symbol ?? "circle");
       const open = symbol.endsWith("-open");
@@ -124,7 +135,8 @@
       button.addEventListener("click", () => {
         const shown = button.ariaPressed !== "true";
         button.ariaPressed = String(shown);
-        Plotly.restyle(plot, { visible: shown }, [index]);
+        const same = spec.data.flatMap(({ name }, place) => (name === trace.name ? place : [])); // one in each panel
+        Plotly.restyle(plot, { visible: shown }, same);
       });
     }
   };
@@ -145,8 +157,9 @@
       value.textContent = frame.name;
       range.setAttribute("aria-valuetext", frame.name);
       if (solid) {
-        for (const [index, trace] of frame.data.entries())
-          Plotly.restyle(plot, Object.fromEntries(Object.entries(trace).map(([key, item]) => [key, [item]])), [index]);
+        const keys = new Set(frame.data.flatMap(Object.keys));
+        const update = Object.fromEntries([...keys].map((key) => [key, frame.data.map((trace) => trace[key])]));
+        Plotly.restyle(plot, update, [...frame.data.keys()]);
         return;
       }
       const duration = calm.matches ? 0 : 500;
@@ -164,7 +177,9 @@
     const text = add(tip, "span");
     picture.style.backgroundImage = `url(${sprite.src})`;
     picture.style.backgroundSize = `${sprite.columns * 100}% ${sprite.rows * 100}%`;
-    plot.on("plotly_hover", ({ points: [point], event }) => {
+    let pointer; // plotly does not say where it is over a solid cloud
+    for (const kind of ["pointermove", "pointerdown"]) live.addEventListener(kind, (event) => (pointer = event), true);
+    plot.on("plotly_hover", ({ points: [point], event = pointer }) => {
       const index = point.customdata;
       const share = (place, count) => (count > 1 ? (100 * place) / (count - 1) : 0);
       picture.style.backgroundPosition =
@@ -180,20 +195,68 @@
     plot.on("plotly_unhover", () => (tip.hidden = true));
   };
 
-  const turnWithArrows = (plot, spec, Plotly) => {
-    if (!spec.layout.scene) return;
+  // The scenes of a figure are seen from one place, which `radians` move around the upright axis and up.
+  const turn = (plot, scenes, [around, up], Plotly) => {
+    const eye = plot._fullLayout[scenes[0]].camera.eye;
+    const radius = Math.hypot(eye.x, eye.y, eye.z);
+    const angle = Math.atan2(eye.y, eye.x) + around;
+    const rise = Math.min(1.5, Math.max(-1.5, Math.asin(eye.z / radius) + up));
+    const flat = radius * Math.cos(rise);
+    const moved = { x: flat * Math.cos(angle), y: flat * Math.sin(angle), z: radius * Math.sin(rise) };
+    return Plotly.relayout(plot, Object.fromEntries(scenes.map((scene) => [`${scene}.camera.eye`, moved])));
+  };
+
+  const turnWithArrows = (plot, scenes, Plotly) => {
     plot.tabIndex = 0;
     plot.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: [-0.15, 0], ArrowRight: [0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15] }[event.key];
       if (!step) return;
       event.preventDefault();
-      const eye = plot._fullLayout.scene.camera.eye;
-      const radius = Math.hypot(eye.x, eye.y, eye.z);
-      const turn = Math.atan2(eye.y, eye.x) + step[0];
-      const rise = Math.min(1.5, Math.max(-1.5, Math.asin(eye.z / radius) + step[1]));
-      const flat = radius * Math.cos(rise);
-      Plotly.relayout(plot, { "scene.camera.eye": { x: flat * Math.cos(turn), y: flat * Math.sin(turn), z: radius * Math.sin(rise) } });
+      turn(plot, scenes, step, Plotly);
     });
+  };
+
+  // Turning one scene turns the others. By the pointer's events: plotly reports a mouse, but not a finger.
+  const turnTogether = (plot, scenes, Plotly) => {
+    const inside = (scene) => plot._fullLayout[scene]._scene;
+    let held; // the scene that is being turned
+    const follow = () => {
+      if (!held) return;
+      const camera = inside(held).getCamera();
+      for (const scene of scenes) if (scene !== held) inside(scene).setViewport({ ...plot._fullLayout[scene], camera });
+      requestAnimationFrame(follow);
+    };
+    const hold = ({ target }) => {
+      held = scenes.find((scene) => inside(scene).container.contains(target));
+      follow();
+    };
+    const release = () => {
+      if (!held) return;
+      const camera = inside(held).getCamera();
+      held = undefined;
+      Plotly.relayout(plot, Object.fromEntries(scenes.map((scene) => [`${scene}.camera`, camera])));
+    };
+    for (const kind of ["mousedown", "touchstart"]) plot.addEventListener(kind, hold, { passive: true });
+    for (const kind of ["mouseup", "touchend", "touchcancel"]) document.addEventListener(kind, release);
+    plot.addEventListener("wheel", (event) => event.stopPropagation(), { capture: true }); // scrolls the page instead of zooming
+  };
+
+  // Turns slowly while it is in view and not pointed at, until the reader touches it.
+  const turnByItself = (live, hint, plot, scenes, Plotly) => {
+    if (calm.matches) return;
+    const button = add(hint, "button", { type: "button", className: "pp-stop", textContent: "Stop turning" });
+    let [seen, last] = [false, 0];
+    const watch = new IntersectionObserver(([entry]) => (seen = entry.isIntersecting));
+    watch.observe(plot);
+    const step = async (now) => {
+      if (!button.isConnected) return watch.disconnect();
+      if (seen && !plot.matches(":hover")) await turn(plot, scenes, [Math.min(now - last, 100) * 1e-4, 0], Plotly);
+      last = now;
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+    for (const kind of ["pointerdown", "keydown"]) live.addEventListener(kind, () => button.remove(), { once: true });
+    calm.addEventListener("change", () => button.remove());
   };
 
   // ------------------------------------------------------------------------------------------------------------------- figure
@@ -208,21 +271,32 @@
     if (solid && !hasWebGL()) return;
     const Plotly = await loadPlotly();
     if (spec.layout.meta?.columns) await fillCloud(figure, spec);
-    if (spec.layout.meta?.sprite) spec.data.forEach((trace) => (trace.hoverinfo = "none"));
+    if (spec.layout.meta?.sprite) spec.data.forEach((trace) => (trace.hoverinfo ??= "none"));
     live.hidden = false;
     live.setAttribute("role", "group");
     live.setAttribute("aria-label", live.dataset.label);
     const top = add(live, "div", { className: "pp-controls" });
     const plot = add(live, "div", { className: "pp-plot" });
     plot.style.aspectRatio = live.dataset.aspect;
+    if (scenesOf(spec.layout).length > 1) plot.style.minHeight = 0;
+    tint(spec);
     await Plotly.newPlot(plot, spec.data, dress(spec.layout, spec), { displayModeBar: false, responsive: true });
     slider(top, plot, spec, Plotly);
     legend(live, plot, spec, Plotly);
     tooltip(live, plot, spec);
-    turnWithArrows(plot, spec, Plotly);
-    if (solid) add(live, "p", { className: "pp-hint", textContent: "Drag to turn, or focus it and use the arrow keys." });
+    const scenes = scenesOf(spec.layout);
+    if (scenes.length) turnWithArrows(plot, scenes, Plotly);
+    const hint = solid && add(live, "p", { className: "pp-hint", textContent: "Drag to turn, or focus it and use the arrow keys. " });
+    if (spec.layout.meta?.unit) {
+      turnTogether(plot, scenes, Plotly);
+      turnByItself(live, hint, plot, scenes, Plotly);
+    }
     figure.classList.add("pp-drawn");
-    drawn.push(() => Plotly.relayout(plot, dress({ ...spec.layout, scene: plot.layout.scene && { ...spec.layout.scene, camera: plot.layout.scene.camera } }, spec)));
+    drawn.push(() => {
+      tint(spec); // plotly holds these very traces
+      const turned = scenes.map((scene) => [scene, { ...spec.layout[scene], camera: plot.layout[scene].camera }]);
+      Plotly.relayout(plot, dress({ ...spec.layout, ...Object.fromEntries(turned) }, spec));
+    });
   };
 
   const start = () => {

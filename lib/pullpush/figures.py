@@ -37,6 +37,7 @@ from pullpush.looks import (
     luminance,
     method,
 )
+from pullpush.spheres import spheres
 from pullpush.stills import STILL_BYTES, canvas, pictures_of, sprite, style, webp
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLASS_COLOURS", "CLASS_MARKERS", "DARK", "LIGHT", "METHODS", "METHOD_COLOURS", "PULL", "PUSH", "THEMES",
     "Method", "Theme", "canvas", "colour", "curves", "image_grid", "matrix", "method", "paired", "points3d",
-    "render", "scatter_frames", "show", "sprite", "style", "table",
+    "render", "scatter_frames", "show", "spheres", "sprite", "style", "table",
 ]  # fmt: skip
 
 _PLOTLY_MARKERS = {
