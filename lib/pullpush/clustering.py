@@ -41,7 +41,7 @@ def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float
         for cluster, label in match(labels, clusters).items()
     )
     return {
-        "acc": hits / len(labels),
+        "acc": float(hits / len(labels)),
         "nmi": float(metrics.normalized_mutual_info_score(labels, clusters)),
         "ari": float(metrics.adjusted_rand_score(labels, clusters)),
         "ami": float(metrics.adjusted_mutual_info_score(labels, clusters)),
