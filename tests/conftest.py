@@ -2,11 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # before torch or numba is imported
     os.environ.setdefault(_name, "1")
 
+import nbformat  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -56,3 +59,51 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for what, why in MISSING.items():
         if count := sum(why in reason for reason in reasons):
             terminalreporter.write_line(f"SKIPPED {count} tests that need {what}: {why}", red=True, bold=True)
+
+
+class Unkept:
+    """Stands where a run stands: keeps nothing, so that every seed is computed here."""
+
+    identity = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def uses(self, digests: dict[str, str]) -> None: ...
+
+    def checkpoint(self, seed: int) -> None: ...
+
+    def scratch(self, seed: int) -> Path:
+        return self.folder
+
+    def seed(self, seed: int, one_seed: Any) -> Any:
+        return one_seed(seed)
+
+
+@pytest.fixture
+def method_cells(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`method_cells(study, until="", **parameters)`: the names that a chapter's method cells define.
+
+    Its parameters cell, imports and method cells are executed as they stand, at a size of seconds.
+    until: stop before the cell that holds this text.
+    """
+
+    def execute(study: str, until: str = "", **parameters: Any) -> dict[str, Any]:
+        chapter = ROOT / "book" / "experiments" / f"{study}.ipynb"
+        cells = [cell for cell in nbformat.read(chapter, 4).cells if cell.cell_type == "code"]
+        tagged = {
+            tag: [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
+            for tag in ("parameters", "method")
+        }
+        begin = next(cell.source for cell in cells if "runs.begin" in cell.source)
+        names: dict[str, Any] = {"run": Unkept(tmp_path)}
+        exec(tagged["parameters"][0], names)
+        small = {"limit": 200, "epochs": 1, "seeds": [0], "splits": 1, "batch_size": 32}
+        names |= small | parameters
+        for source in (begin.split("run = runs.begin")[0], *tagged["method"]):
+            if until and until in source:
+                break
+            exec(source, names)
+        return names
+
+    return execute

@@ -35,7 +35,7 @@ __all__ = [
 
 CHIPS: tuple[Chip, ...] = ("reproduced", "partly", "not", "n too small", "not run yet")
 WORDS = {"not": "not reproduced"}  # what a chip says, where that is not its name
-SOURCES = {"pair_vs_triplet": "the practicum"}  # what a sentence calls the paper of a study
+SOURCES = {"pair_vs_triplet": "the practicum", "cc_vs_rcc": "the report"}  # what sentences call the source
 
 
 # The ledger as tables ---------------------------------------------------------------------------------------
