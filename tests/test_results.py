@@ -115,8 +115,8 @@ def repository(tmp_path, monkeypatch) -> Repository:
     return Repository(tmp_path)
 
 
-def judged(claim: str) -> ledger.Judged:
-    return next(one for one in ledger.judge(STUDY) if one.claim.id == claim)
+def judged(claim: str, study: str = STUDY) -> ledger.Judged:
+    return next(one for one in ledger.judge(study) if one.claim.id == claim)
 
 
 # --- the files of the claims ---
@@ -127,7 +127,7 @@ def test_every_claim_compares_runs_that_are_planned():
         plan = yaml.safe_load((ROOT / "papermill_runs" / f"{claim.profile}.yaml").read_text())["studies"][
             claim.study
         ]["runs"]
-        for comparison in judged(claim.id).comparisons:
+        for comparison in judged(claim.id, claim.study).comparisons:
             assert comparison.runs, comparison.test
             assert set(comparison.runs) <= set(plan), comparison.test
 

@@ -36,6 +36,7 @@ __all__ = [
 CHIPS: tuple[Chip, ...] = ("reproduced", "partly", "not", "n too small", "not run yet")
 WORDS = {"not": "not reproduced"}  # what a chip says, where that is not its name
 SOURCES = {"pair_vs_triplet": "the practicum", "cc_vs_rcc": "the report"}  # what sentences call the source
+METRICS = {"acc": "accuracy of the clusters"}  # names of metrics that are no words
 
 
 # The ledger as tables ---------------------------------------------------------------------------------------
@@ -173,16 +174,21 @@ def headline_sentence(one: Judged) -> str:
     """What was found: the mean over the recorded comparisons beside the paper's, and how many are upheld."""
     average, planned = one.average, len(one.comparisons)
     if average is None:
-        return (
-            f"Not run yet: none of the {planned} comparisons has records of the {one.claim.profile} profile."
-        )
+        which = "its comparison has no" if planned == 1 else f"none of the {planned} comparisons has"
+        return f"Not run yet: {which} records of the {one.claim.profile} profile."
     recorded = sum(part.ours is not None for part in one.comparisons)
     over = f"{recorded} comparisons" if recorded == planned else f"{recorded} of {planned} comparisons so far"
-    told = f"{average.signed} {one.claim.metric}, averaged over {over}, n = {average.n} seeds"
+    averaged = "" if planned == 1 else f", averaged over {over}"
+    told = (
+        f"{average.signed} {METRICS.get(one.claim.metric, one.claim.metric)}{averaged}, n = {average.n} seeds"
+    )
     if math.isfinite(one.paper_average):
         told += f"; {SOURCES.get(one.claim.study, 'the paper')}: {statistics.difference(one.paper_average)}"
     if not one.judged:
         return f"Ours: {told}. A claim needs {statistics.SEEDS_FOR_A_CLAIM} seeds."
+    if planned == 1:
+        leaves = "leaves" if one.upheld else "does not leave"
+        return f"Ours: {told}. The interval {leaves} out zero on the claimed side."
     return f"Ours: {told}. {one.upheld} of {one.judged} intervals leave out zero on the claimed side."
 
 
