@@ -12,7 +12,6 @@ to.
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import re
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,8 @@ from pullpush.looks import (
     LIGHT,
     METHOD_COLOURS,
     METHODS,
+    PLOTLY_MARKERS,
+    PLOTLY_MARKERS_3D,
     PULL,
     PUSH,
     THEMES,
@@ -38,7 +39,7 @@ from pullpush.looks import (
     method,
 )
 from pullpush.spheres import spheres
-from pullpush.stills import STILL_BYTES, canvas, pictures_of, sprite, style, webp
+from pullpush.stills import STILL_BYTES, canvas, pictures_of, sprite, sprite_once, style, webp
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,21 +51,6 @@ __all__ = [
     "Method", "Theme", "canvas", "colour", "curves", "image_grid", "matrix", "method", "paired", "points3d",
     "render", "scatter_frames", "show", "spheres", "sprite", "style", "table",
 ]  # fmt: skip
-
-_PLOTLY_MARKERS = {
-    "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down",
-    "P": "cross", "X": "x", "<": "triangle-left", "p": "pentagon", "*": "star",
-}  # fmt: skip
-_PLOTLY_MARKERS_3D = (
-    "circle",
-    "diamond",
-    "square",
-    "cross",
-    "x",
-    "circle-open",
-    "diamond-open",
-    "square-open",
-)
 
 
 def image_grid(
@@ -280,7 +266,7 @@ def _points(
 
     traces = []
     for k in present:
-        symbol = _PLOTLY_MARKERS[CLASS_MARKERS[k % 10]] if dimensions == 2 else _PLOTLY_MARKERS_3D[k % 8]
+        symbol = PLOTLY_MARKERS[CLASS_MARKERS[k % 10]] if dimensions == 2 else PLOTLY_MARKERS_3D[k % 8]
         traces.append({
             "type": "scatter" if dimensions == 2 else "scatter3d", "mode": "markers", "name": classes[k],
             "marker": {"color": CLASS_COLOURS[k % 10], "symbol": symbol, "size": 7 if dimensions == 2 else 4},
@@ -288,7 +274,7 @@ def _points(
     # The coordinates are not repeated here: the script takes them from the CSV, a trace's rows by its name.
     meta: dict[str, Any] = {"slider": slider, "start": start, "columns": columns}
     if images is not None:
-        meta["sprite"] = _sprite(name, images)
+        meta["sprite"] = sprite_once(name, images)
     layout: dict[str, Any] = {"meta": meta}
     if axes is None:
         layout |= {"xaxis": {"visible": False}, "yaxis": {"visible": False, "scaleanchor": "x"}}
@@ -533,14 +519,3 @@ def _number(value: float) -> str:
     if value is None or not np.isfinite(value):
         return "–"
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
-
-
-_sprites: dict[str, str] = {}  # digest of images -> the figure that brought their sprite into this notebook
-
-
-def _sprite(name: str, images: ArrayLike) -> dict[str, Any]:
-    """The sprite of a figure; its id alone where an earlier figure of the notebook holds the same images."""
-    key = hashlib.sha256(np.ascontiguousarray(np.asarray(images)).tobytes()).hexdigest()[:12]
-    if _sprites.setdefault(key, name) != name:
-        return {"id": key}
-    return {"id": key, **sprite(images)}

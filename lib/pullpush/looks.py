@@ -18,6 +18,23 @@ CLASS_COLOURS = (
 CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", "*")
 
 
+# The same markers by plotly's names; in three dimensions it has eight.
+PLOTLY_MARKERS = {
+    "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down",
+    "P": "cross", "X": "x", "<": "triangle-left", "p": "pentagon", "*": "star",
+}  # fmt: skip
+PLOTLY_MARKERS_3D = (
+    "circle",
+    "diamond",
+    "square",
+    "cross",
+    "x",
+    "circle-open",
+    "diamond-open",
+    "square-open",
+)
+
+
 @dataclass(frozen=True)
 class Theme:
     """The colours of a page: background, text, secondary text, grid lines. `name` is "light" or "dark"."""

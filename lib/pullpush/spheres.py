@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pullpush.display import HasProvenance, show
-from pullpush.looks import CLASS_COLOURS, CLASS_MARKERS, LIGHT, Theme
-from pullpush.stills import canvas
+from pullpush.looks import CLASS_COLOURS, CLASS_MARKERS, LIGHT, PLOTLY_MARKERS_3D, Theme
+from pullpush.stills import canvas, sprite_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,8 +51,6 @@ def spheres(
 
     Raises ValueError for other shapes or stops, or a row whose length is not 1 within 0.01.
     """
-    from pullpush.figures import _PLOTLY_MARKERS_3D, _sprite
-
     classes_of = np.asarray(labels).astype(int)
     n = len(classes_of)
     places = _checked(name, panels, n)
@@ -72,7 +70,7 @@ def spheres(
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter3d", "mode": "markers", "name": classes[k], "scene": scene, "meta": {"panel": i},
-            "marker": {"color": CLASS_COLOURS[k % 10], "symbol": _PLOTLY_MARKERS_3D[k % 8], "size": 3.5},
+            "marker": {"color": CLASS_COLOURS[k % 10], "symbol": PLOTLY_MARKERS_3D[k % 8], "size": 3.5},
             "showlegend": i == 0,
         }
         for i, scene in enumerate(scenes)
@@ -82,7 +80,7 @@ def spheres(
         traces += _sphere_traces(scene, axes)
     meta: dict[str, Any] = {"slider": slider, "start": start, "columns": columns, "unit": True}
     if images is not None:
-        meta["sprite"] = _sprite(name, images)
+        meta["sprite"] = sprite_once(name, images)
     flat = {"visible": False, "range": [-REACH, REACH]}
     camera = {"eye": dict(zip("xyz", EYE.tolist(), strict=True))}
     layout: dict[str, Any] = {"meta": meta, "margin": {"t": 24}, "annotations": []}
