@@ -126,12 +126,12 @@ def _execute_notebook(run: Planned, work: Path) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     changed = read_schema(records.notebook_path(run.study)).changed(run.parameters)
-    output = work / "run.ipynb"
+    source, output = _source(run, work), work / "run.ipynb"
     lines = _Lines(run)
     for attempt in range(1, KERNEL_STARTS + 1):
         try:
             papermill.execute_notebook(
-                records.notebook_path(run.study),
+                source,
                 output,
                 changed,
                 kernel_name="python3",
@@ -154,6 +154,19 @@ def _execute_notebook(run: Planned, work: Path) -> None:
                 ) from error
             _say(run, f"the kernel did not start ({error}): trying again")
             time.sleep(attempt)
+
+
+def _source(run: Planned, work: Path) -> Path:
+    """The notebook to execute; each of the many laptop runs leaves out what is shown for teaching."""
+    chapter = records.notebook_path(run.study)
+    if run.profile != "laptop":
+        return chapter
+    notebook = json.loads(chapter.read_text(encoding="utf-8"))
+    notebook["cells"] = [
+        cell for cell in notebook["cells"] if "teaching" not in cell["metadata"].get("tags", [])
+    ]
+    records.write_json(work / "source.ipynb", notebook)
+    return work / "source.ipynb"
 
 
 def _how_to_go_on(output: Path) -> str:

@@ -319,3 +319,12 @@ def test_results_writes_pages_or_tells_which_are_out_of_date(
     assert call("results") == (0, "written: README.md\n")
     assert call("results", "--check") == (1, "out of date: README.md\n")
     assert asked == [False, True]
+
+
+def test_laptop_runs_leave_out_the_cells_for_teaching(light: Any) -> None:
+    notebook = json.loads(light.notebook.read_text())
+    shown = {**notebook["cells"][0], "id": "shown", "metadata": {"tags": ["teaching"]}}
+    notebook["cells"].insert(2, shown | {"source": 'print("a picture")\n'})
+    light.notebook.write_text(json.dumps(notebook))
+    assert "a picture" not in light.pullpush("run", "toy", "--profile", "laptop", "--name", "one")[1]
+    assert "a picture" in light.pullpush("run", "toy", "-p", "epochs", "3")[1]
