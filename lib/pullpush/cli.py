@@ -109,6 +109,8 @@ def run(
             if study:
                 typer.echo(_parameter_help(read_schema(records.notebook_path(study))))
             return
+        if recheck and (rerun or out):
+            raise ParameterError("--recheck keeps records or leaves them: without --rerun and --out.")
         if data_root:
             os.environ["PULLPUSH_DATA"] = str(data_root.resolve())
         given = dict(pair.split("=", 1) for pair in parameter or [])
@@ -120,11 +122,11 @@ def run(
         elif given or name or out:
             raise ParameterError("-p, --name and --out are for a single run: name its study too.")
         else:
-            if recheck:
-                pending = [plan for plan in matrix.read_profile(profile) if plan.done and plan.stale]
-            else:
-                pending = matrix.pending(profile, rerun, say=lambda line: typer.echo(line, err=True))
+            which = "stale" if recheck else rerun
+            pending = matrix.pending(profile, which, say=lambda line: typer.echo(line, err=True))
             planned = [plan for plan in pending if study in (None, plan.study)]
+            if recheck:  # only what has a record to keep
+                planned = [plan for plan in planned if plan.done]
         if single and not show:
             execution.check_target(planned[0], out)
     if show:
