@@ -157,7 +157,7 @@ def _execute_notebook(run: Planned, work: Path) -> None:
 
 
 def _source(run: Planned, work: Path) -> Path:
-    """The notebook to execute; each of the many laptop runs leaves out what is shown for teaching."""
+    """The notebook to execute; a laptop run, one of many, leaves out cells tagged `teaching`."""
     chapter = records.notebook_path(run.study)
     if run.profile != "laptop":
         return chapter
