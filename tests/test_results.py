@@ -310,6 +310,15 @@ def test_ablations_pair_runs_that_differ_in_one_setting(repository):
 # --- cards and blocks ---
 
 
+def test_the_tally_counts_claims_and_what_chance_would_find(repository):
+    repository.record("paper", "mnist-simclr-triplet")
+    every = ledger.judge(STUDY)
+    parts = sum(len(one.comparisons) for one in every)
+    told = results.tally(every)
+    assert told.startswith(f"Of {len(every)} claims, {len(every)} are not run yet.") or "partly" in told
+    assert f"They make {parts} comparisons, " in told and f"{round(0.05 * parts)} would look" in told
+
+
 @pytest.mark.parametrize("filled", ["none", "some", "all"])
 def test_cards_and_tables_of_verdicts_read_at_every_stage(repository, filled):
     if filled == "some":

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ablation", "Arm", "Origin", "ablations", "arms", "card", "chip", "claims", "comparisons",
-    "headline_sentence", "judge", "label", "page_blocks", "reported", "table", "verdicts", "write",
+    "headline_sentence", "judge", "label", "page_blocks", "reported", "table", "tally", "verdicts", "write",
 ]  # fmt: skip
 
 CHIPS: tuple[Chip, ...] = ("reproduced", "partly", "not", "n too small", "not run yet")
@@ -227,7 +227,7 @@ def _glance(on_site: bool) -> str:
     if ns := sorted({part.ours.n for part in one.comparisons if part.ours}):
         n = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
         about += f", mean and 95 % interval over n = {n} seeds, differences paired by seed"
-    return "\n".join([*lines, "", f"{about}. {_tally(claims(one.claim.study)['chip'])}"])
+    return "\n".join([*lines, "", f"{about}. {_counts(claims(one.claim.study)['chip'])}"])
 
 
 def _cell(arm: Arm | None, metric: str, on_site: bool) -> str:
@@ -239,7 +239,16 @@ def _cell(arm: Arm | None, metric: str, on_site: bool) -> str:
     return f"[{found}]({f'/runs/{folder}.ipynb' if on_site else f'papermill_runs/{folder}/run.ipynb'})"
 
 
-def _tally(chips: Collection[Chip]) -> str:
+def tally(judged: Collection[Judged]) -> str:
+    """How the claims came out, and how many findings chance alone would give their comparisons."""
+    parts = sum(len(one.comparisons) for one in judged)
+    return (
+        f"{_counts([one.chip for one in judged])} They make {parts} comparisons, each with its own interval "
+        f"at 95 %: of {parts} differences that are zero in truth, {0.05 * parts:.0f} would look real."
+    )
+
+
+def _counts(chips: Collection[Chip]) -> str:
     """'Of 10 claims, 7 are reproduced, 2 partly, 1 not reproduced.'"""
     counts = [(sum(one == kind for one in chips), WORDS.get(kind, kind)) for kind in CHIPS]
     parts = [
