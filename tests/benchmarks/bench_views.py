@@ -1,4 +1,6 @@
-"""SimCLR views without blur: batched tensor code against torchvision's PIL chain in a two-worker DataLoader.
+"""Views without blur: batched tensor code against torchvision's PIL chain in a two-worker DataLoader.
+
+SimCLR's views, and those of Contrastive Clustering as RCC draws them: grey digits of 28 pixels seen at 64.
 
 First both get the same parameters and must give the same pixels. Then both deliver batches of 256: the peer
 from two worker processes of one torch thread each, ours from the main process alone, with one torch thread
@@ -6,7 +8,7 @@ from two worker processes of one torch thread each, ours from the main process a
 """
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -19,8 +21,43 @@ from torchvision.transforms import functional as tv
 from pullpush import views
 
 BATCH, WORKERS = 256, 2
-TARGETS = {(28, 1): 10, (32, 3): 6, (64, 3): 2}  # (side, channels): how many times faster than the peer
 WARM, TIMED = 6, 12  # batches; the peer's workers prefetch four
+
+
+class Setting(NamedTuple):
+    """Images of `side` pixels, seen at `size`; target: how many times faster than the peer."""
+
+    family: str
+    side: int
+    channels: int
+    size: int
+    flip: float
+    jitter: tuple[float, float, float, float]
+    target: float
+
+    def view(self) -> views.View:
+        return views.make("simclr", self.size, flip=self.flip, jitter=self.jitter, blur=0.0)
+
+    def chain(self) -> transforms.Compose:
+        """The same as one would write it with torchvision."""
+        return transforms.Compose(
+            [
+                transforms.RandomResizedCrop(self.size),
+                transforms.RandomHorizontalFlip(self.flip),
+                transforms.RandomApply([transforms.ColorJitter(*self.jitter)], 0.8),
+                transforms.RandomGrayscale(0.2),
+                transforms.ToTensor(),
+            ]
+        )
+
+
+SIMCLR, CLUSTERING = (0.8, 0.8, 0.8, 0.2), (0.4, 0.4, 0.4, 0.1)
+SETTINGS = (
+    Setting("SimCLR views without blur", 28, 1, 28, 0.5, SIMCLR, 10),
+    Setting("SimCLR views without blur", 32, 3, 32, 0.5, SIMCLR, 6),
+    Setting("SimCLR views without blur", 64, 3, 64, 0.5, SIMCLR, 2),
+    Setting("CC views without blur", 28, 1, 64, 0.0, CLUSTERING, 4),
+)
 
 
 def pictures(n: int, channels: int, side: int) -> Tensor:
@@ -34,19 +71,10 @@ def picture(image: Tensor) -> Image.Image:
 
 
 class Peer(Dataset[Tensor]):
-    """The chain as one would write it with torchvision, from an array in memory to a tensor."""
+    """The chain applied to an array in memory, image by image."""
 
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-        self.chain = transforms.Compose(
-            [
-                transforms.RandomResizedCrop(images.shape[-1]),
-                transforms.RandomHorizontalFlip(),
-                transforms.RandomApply([transforms.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
-                transforms.RandomGrayscale(0.2),
-                transforms.ToTensor(),
-            ]
-        )
+    def __init__(self, images: Tensor, chain: transforms.Compose) -> None:
+        self.images, self.chain = images, chain
 
     def __len__(self) -> int:
         return len(self.images)
@@ -55,7 +83,7 @@ class Peer(Dataset[Tensor]):
         return self.chain(picture(self.images[index]))
 
 
-def check_equality(view: views.View, images: Tensor) -> None:
+def check_equality(view: views.View, images: Tensor, size: int) -> None:
     """Raises AssertionError unless torchvision's functions give the same pixels for the same parameters."""
     colour = {0: "brightness", 1: "contrast", 2: "saturation", 3: "hue"}
     side = images.shape[-1]
@@ -63,7 +91,7 @@ def check_equality(view: views.View, images: Tensor) -> None:
     for i, ours in enumerate(view.apply(images, drawn)):
         row = {name: value[i].tolist() for name, value in drawn.items()}
         expected = tv.resized_crop(
-            picture(images[i]), row["top"], row["left"], row["height"], row["width"], [side, side]
+            picture(images[i]), row["top"], row["left"], row["height"], row["width"], [size, size]
         )
         expected = tv.hflip(expected) if row["flip"] else expected
         for operation in row["order"] if row["jitter"] else []:
@@ -71,12 +99,13 @@ def check_equality(view: views.View, images: Tensor) -> None:
             expected = getattr(tv, f"adjust_{name}")(expected, row[name])
         expected = tv.rgb_to_grayscale(expected, len(images[i])) if row["grayscale"] else expected
         off = (ours - tv.to_tensor(expected)).abs().max()
-        assert off < 0.5 / 255, f"a view of {side} pixels is off by {off * 255:.1f} levels"
+        assert off < 0.5 / 255, f"a view of {size} pixels is off by {off * 255:.1f} levels"
 
 
-def peer_rate(images: Tensor) -> float:
+def peer_rate(images: Tensor, chain: transforms.Compose) -> float:
     """Images a second that arrive from the workers, once they are under way."""
-    stamps = [time.perf_counter() for _ in DataLoader(Peer(images), BATCH, shuffle=True, num_workers=WORKERS)]
+    loader = DataLoader(Peer(images, chain), BATCH, shuffle=True, num_workers=WORKERS)
+    stamps = [time.perf_counter() for _ in loader]
     return BATCH * TIMED / (stamps[-1] - stamps[-1 - TIMED])
 
 
@@ -97,29 +126,31 @@ def our_rate(view: views.View, images: Tensor, threads: int) -> float:
 
 def main() -> list[dict[str, Any]]:
     """Check, measure (the best of three, in turn), print a table; one row a setting."""
-    view, rows = views.make("simclr", blur=0.0), []
-    for (side, channels), target in TARGETS.items():
-        images = pictures(BATCH * (WARM + TIMED), channels, side)
-        check_equality(view, images[:200])
+    rows = []
+    for setting in SETTINGS:
+        side, channels, size = setting.side, setting.channels, setting.size
+        view, images = setting.view(), pictures(BATCH * (WARM + TIMED), channels, side)
+        check_equality(view, images[:200], size)
         ours, peer = {1: 0.0, 2: 0.0}, 0.0
         for _ in range(3):
-            peer = max(peer, peer_rate(images))
+            peer = max(peer, peer_rate(images, setting.chain()))
             ours = {threads: max(best, our_rate(view, images, threads)) for threads, best in ours.items()}
         for threads, rate in ours.items():
+            shape = f"{side}x{side}x{channels}" + (f" to {size}x{size}" if size != side else "")
             rows.append(
                 {
-                    "benchmark": "SimCLR views without blur",
-                    "setting": f"{side}x{side}x{channels}, {'one thread' if threads == 1 else 'two threads'}",
+                    "benchmark": setting.family,
+                    "setting": f"{shape}, {'one thread' if threads == 1 else 'two threads'}",
                     "ours": round(rate),
                     "peer": round(peer),
                     "ratio": round(rate / peer, 1),
                     "unit": "images/s",
-                    "target": target if threads == 1 else None,
+                    "target": setting.target if threads == 1 else None,
                 }
             )
-    print(f"{'views':24}{'ours':>10}{'peer':>10}{'ratio':>8}{'target':>8}   images/s, pixels equal")
+    print(f"{'views':32}{'ours':>10}{'peer':>10}{'ratio':>8}{'target':>8}   images/s, pixels equal")
     for row in rows:
-        print(f"{row['setting']:24}{row['ours']:10}{row['peer']:10}{row['ratio']:8}{row['target'] or '':>8}")
+        print(f"{row['setting']:32}{row['ours']:10}{row['peer']:10}{row['ratio']:8}{row['target'] or '':>8}")
     return rows
 
 
