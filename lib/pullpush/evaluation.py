@@ -24,6 +24,7 @@ from pullpush.clustering import (
     silhouette,
     uniform_coverage,
 )
+from pullpush.outliers import gmm_outliers, outlier_curve
 
 __all__ = [
     "adam_probe",
@@ -32,10 +33,12 @@ __all__ = [
     "coverage",
     "elbow",
     "embed",
+    "gmm_outliers",
     "kmeans",
     "knn_probe",
     "linear_probe",
     "match",
+    "outlier_curve",
     "plane_separation",
     "silhouette",
     "split_probe",

@@ -30,7 +30,7 @@ PACKAGE = "pullpush"
 ALL = "*"  # stands for every name of a module
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 NAMING = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value", ast.alias: "name", ast.keyword: "arg"}
-METHOD = {"data", "views", "samplers", "graph", "losses", "models", "training", "evaluation"}
+METHOD = {"data", "views", "crops", "samplers", "graph", "losses", "models", "training", "evaluation"}
 
 
 def method_fingerprint(notebook: Path, library: Path) -> str:

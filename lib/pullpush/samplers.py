@@ -76,6 +76,37 @@ def batches(n: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor
     return torch.randperm(n, generator=generator, device=generator.device).split(batch_size)
 
 
+def balanced_batches(labels: Tensor, per_class: int, generator: torch.Generator) -> Tensor:
+    """One epoch of floor(n / batch) batches with `per_class` samples of every class, as CLAWS draws them.
+
+    A pass over a class shuffles it and deals it out, `per_class` to a batch; when fewer are left, the next
+    pass begins. So no sample is twice in a batch, a small class is seen several times an epoch, and of a
+    large one a part, another one each epoch.
+
+    labels: (n,) integers, of k classes. Returns (steps, k * per_class) int64 indices into `labels`, with
+    batch = k * per_class, in each row grouped by class in ascending order.
+    Raises ValueError if `per_class` is below 1, there are no labels, or a class has fewer samples.
+    """
+    if per_class < 1 or len(labels) == 0:
+        raise ValueError(f"per_class={per_class} and the number of labels={len(labels)} must be at least 1.")
+    classes, sizes = labels.unique(return_counts=True)
+    if int(sizes.min()) < per_class:
+        raise ValueError(
+            f"Class {int(classes[sizes.argmin()])} has {int(sizes.min())} samples, too few for "
+            f"per_class={per_class}. Give at most {int(sizes.min())}, or leave out small classes."
+        )
+    steps = len(labels) // (len(classes) * per_class)
+    columns = []
+    for label in classes:
+        members = (labels == label).nonzero().squeeze(1)
+        rounds = len(members) // per_class  # batches that one pass serves
+        passes = (-(-steps // rounds), len(members))
+        keys = torch.rand(passes, generator=generator, device=generator.device, dtype=torch.float64)
+        dealt = keys.argsort(1)[:, : rounds * per_class].reshape(-1, per_class)[:steps]
+        columns.append(members[dealt.to(members.device)])
+    return torch.cat(columns, 1)
+
+
 def mine(
     z_anchor: Tensor, z_positive: Tensor, z_negative: Tensor, allowed: Tensor, how: str = "semi_hard"
 ) -> Tensor:

@@ -1,0 +1,223 @@
+"""A folder of photographs decoded once into one file, for sets that do not fit into memory.
+
+    photographs = packed.pack("fields", "fields-120x190")    # or, once that is done, packed.open_packed
+    batch = photographs.gather(indices)                      # (b, 3, 120, 190) uint8
+
+CLAWS' 227,060 photographs at 120x190 are 15.5 GB. `<target>.npy` holds them, as `numpy.load` reads it, and
+`<target>.json` what they show; it is written last, so that a set without it is not finished. A `pack` that is
+killed goes on where it was: it appends to `<target>.<list>.part`, named after the list of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from pullpush.data.folder import _splits, _unreadable
+from pullpush.data.imageset import DataError
+
+BLOCK = 256  # images held at a time while packing: 18 MB of 120x190
+HASHED = 2**24  # bytes held at a time while hashing
+
+
+@dataclass(frozen=True, eq=False)
+class PackedSet:
+    """Labelled images in a file.
+
+    images: (n, 3, h, w) uint8, memory-mapped and read-only. labels: (n,) int64 in [0, len(classes)).
+    train: how many come first that are for training; the others are held out, as `data.load` splits a folder.
+    files: where each came from, relative to the folder. digest: as of an `ImageSet`, sha256 of the bytes of
+    images followed by those of labels.
+    """
+
+    path: Path
+    images: np.memmap
+    labels: Tensor
+    classes: tuple[str, ...]
+    train: int
+    files: tuple[str, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """The images at `indices`, (b,) int64 in any order: (b, 3, h, w) uint8, in memory.
+
+        Read from front to back of the file, and not through the memory map, whose pages would count as
+        memory of this process once touched. Raises IndexError for an index out of range, DataError if the
+        file has become shorter.
+        """
+        wanted = indices.cpu().numpy()
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"Indices {wanted.min()} to {wanted.max()} must lie from 0 to {len(self) - 1}.")
+        batch = np.empty((len(wanted), *self.images.shape[1:]), np.uint8)
+        with self.path.open("rb", buffering=0) as stream:
+            for place in np.argsort(wanted, kind="stable"):
+                stream.seek(self.images.offset + int(wanted[place]) * batch[0].nbytes)
+                if stream.readinto(batch[place].data) != batch[0].nbytes:
+                    raise DataError(f"{self.path} has become shorter: remove it and pack again.")
+        return torch.from_numpy(batch)
+
+    def check(self) -> None:
+        """Read everything. Raises DataError unless it has the digest that it was packed with."""
+        if _digest(self.path, self.images.offset, self.labels) != self.digest:
+            raise DataError(f"{self.path} was altered since it was packed: remove it and pack again.")
+
+
+def pack(
+    folder: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    size: tuple[int, int] = (120, 190),
+    workers: int | None = None,
+) -> PackedSet:
+    """Decode an ImageFolder into `<target>.npy` and `<target>.json`, or open them if that is done.
+
+    Every image is turned upright, made RGB, scaled (bicubic) and centre-cropped to `size`, (height, width).
+    Order and split are those of `data.load`: train then test, the classes taking turns. At most `BLOCK`
+    images are in memory. One process packs while others wait.
+
+    workers: threads that decode; None is one a core.
+    Raises ValueError for a size below 1, and DataError, with the remedy, for each way in which the folder can
+    be wrong, for a disk without room, and for a target packed of another list of files or size.
+    """
+    source, goal = Path(folder), Path(target).absolute()
+    if min(size) < 1:
+        raise ValueError(f"size={tuple(size)} must be (height, width), each at least 1 pixel.")
+    if not source.is_dir():
+        raise DataError(f"There is no folder {source}: give one that holds a sub-folder of images a class.")
+    splits = _splits(source)
+    files = [file for listing in splits.values() for file in listing.files]
+    labels = np.concatenate([listing.labels for listing in splits.values()])
+    index: dict[str, Any] = {
+        "schema": 1,
+        "list": _identity(source, files, size),
+        "size": list(size),
+        "train": len(splits["train"].files),
+        "classes": list(splits["train"].classes),
+        "files": [file.relative_to(source).as_posix() for file in files],
+        "labels": labels.tolist(),
+    }
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{goal}.lock"):
+        if not _beside(goal, ".json").exists():
+            _write(goal, files, index, workers)
+        packed = open_packed(goal)
+    if _read_index(goal)["list"] != index["list"]:
+        raise DataError(
+            f"{goal}.npy was packed from other files or at another size than {source} at "
+            f"{size[0]}x{size[1]}: give another target, or remove {goal}.json to pack anew."
+        )
+    return packed
+
+
+def open_packed(target: str | os.PathLike[str]) -> PackedSet:
+    """What `pack` made, at once: nothing is read but the index.
+
+    Raises DataError if it is not there, not finished, or not as long as it should be.
+    """
+    goal = Path(target).absolute()
+    index, path = _read_index(goal), _beside(goal, ".npy")
+    shape = (len(index["labels"]), 3, *index["size"])
+    try:
+        images = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be opened ({error}): remove {goal}.json and pack again.") from error
+    if images.shape != shape or images.dtype != np.uint8:
+        raise DataError(f"{path} holds {images.shape}, not {shape}: remove {goal}.json and pack again.")
+    labels = torch.tensor(index["labels"], dtype=torch.int64)
+    return PackedSet(
+        path, images, labels, tuple(index["classes"]), index["train"], tuple(index["files"]), index["digest"]
+    )
+
+
+def _write(goal: Path, files: list[Path], index: dict[str, Any], workers: int | None) -> None:
+    """Append what is missing to the part file, put it in its place, and the index last."""
+    height, width = index["size"]
+    one = 3 * height * width
+    part = _beside(goal, f".{index['list'][:12]}.part")
+    with part.open("ab") as stream:
+        if stream.tell() == 0:
+            shape = (len(files), 3, height, width)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+    offset = _offset(part)
+    done = (part.stat().st_size - offset) // one
+    os.truncate(part, offset + done * one)  # an image that was cut in two
+    free, needed = shutil.disk_usage(part.parent).free, (len(files) - done) * one
+    if needed > free:
+        raise DataError(f"{part.parent} has {free:,} bytes free, {needed:,} are needed: give another target.")
+    progress = tqdm(total=len(files), initial=done, desc=f"Packing {goal.name}", unit="image", disable=None)
+    with progress, part.open("ab") as stream, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for first in range(done, len(files), BLOCK):
+            block = files[first : first + BLOCK]
+            images = pool.map(lambda file: _decode(file, (height, width)), block)
+            stream.write(b"".join(image.tobytes() for image in images))
+            stream.flush()
+            os.fsync(stream.fileno())  # or a power cut could leave zeros in place of images
+            progress.update(len(block))
+    labels = torch.tensor(index["labels"], dtype=torch.int64)
+    index["digest"] = _digest(part, offset, labels)
+    whole = _beside(goal, ".json.tmp")
+    whole.write_text(json.dumps(index), encoding="utf-8")
+    os.replace(part, _beside(goal, ".npy"))
+    os.replace(whole, _beside(goal, ".json"))
+
+
+def _offset(path: Path) -> int:
+    """Where the header of a .npy file ends and the images begin."""
+    with path.open("rb") as stream:
+        np.lib.format.read_magic(stream)
+        np.lib.format.read_array_header_1_0(stream)
+        return stream.tell()
+
+
+def _decode(file: Path, size: tuple[int, int]) -> np.ndarray:
+    """One image as (3, height, width) uint8, upright."""
+    try:
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception as error:  # Pillow's decoders raise many types for a bad file
+        raise _unreadable(file, error) from error
+    return np.asarray(ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+def _identity(source: Path, files: list[Path], size: tuple[int, int]) -> str:
+    """sha256 of the size and of the files' names and lengths: what tells lists apart without reading them."""
+    lines = [f"{file.relative_to(source).as_posix()} {file.stat().st_size}" for file in files]
+    return hashlib.sha256("\n".join([str(tuple(size)), *lines]).encode()).hexdigest()
+
+
+def _digest(path: Path, offset: int, labels: Tensor) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(offset)
+        while read := stream.read(HASHED):
+            digest.update(read)
+    digest.update(labels.numpy().data)
+    return digest.hexdigest()
+
+
+def _read_index(goal: Path) -> dict[str, Any]:
+    path = _beside(goal, ".json")
+    if not path.exists():
+        raise DataError(f"There is no {path}: nothing was packed there, or not to the end. Run pack.")
+    index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return index
+
+
+def _beside(goal: Path, ending: str) -> Path:
+    return goal.with_name(goal.name + ending)
