@@ -64,19 +64,10 @@ class Planned:
 def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
     """Every run of a profile, in order. Raises ParameterError naming file, run and what is wrong there."""
     path = records.root() / "papermill_runs" / f"{profile}.yaml"
-    if not path.is_file():
-        if missing_ok:
-            return []
-        there = sorted(found.stem for found in path.parent.glob("*.yaml"))
-        raise ParameterError(f"Unknown profile '{profile}'. {nearest(profile, there)}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    where = f"papermill_runs/{path.name}"
-    _check_keys(where, content, {"profile", "studies"})
-    if content.get("profile", profile) != profile:
-        raise ParameterError(f"{where} says profile '{content['profile']}'; it must say '{profile}'.")
-    planned = []
-    for study, entry in (content.get("studies") or {}).items():
-        _check_keys(f"{where}, {study}", entry or {}, {"defaults", "runs"})
+    if missing_ok and not path.is_file():
+        return []
+    where, planned = f"papermill_runs/{path.name}", []
+    for study, entry in _studies(profile).items():
         schema = read_schema(records.notebook_path(study))
         for name, settings in (entry.get("runs") or {}).items():
             here = f"{where}, {study}, {name}"
@@ -93,6 +84,30 @@ def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
                 raise ParameterError(f"{here}: profile is '{parameters['profile']}'; it must be '{profile}'.")
             planned.append(Planned(study, str(name), profile, parameters, needs))
     return planned
+
+
+def usual(profile: str, study: str) -> dict[str, Any]:
+    """The parameters that a run of the study has in this profile unless its own line says otherwise."""
+    given = dict(_studies(profile).get(study, {}).get("defaults") or {})
+    given.pop("needs", None)
+    return read_schema(records.notebook_path(study)).validate({"profile": profile, **given})
+
+
+def _studies(profile: str) -> dict[str, dict[str, Any]]:
+    """What the file of a profile says about each study."""
+    path = records.root() / "papermill_runs" / f"{profile}.yaml"
+    if not path.is_file():
+        there = sorted(found.stem for found in path.parent.glob("*.yaml"))
+        raise ParameterError(f"Unknown profile '{profile}'. {nearest(profile, there)}")
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    where = f"papermill_runs/{path.name}"
+    _check_keys(where, content, {"profile", "studies"})
+    if content.get("profile", profile) != profile:
+        raise ParameterError(f"{where} says profile '{content['profile']}'; it must say '{profile}'.")
+    studies = {study: entry or {} for study, entry in (content.get("studies") or {}).items()}
+    for study, entry in studies.items():
+        _check_keys(f"{where}, {study}", entry, {"defaults", "runs"})
+    return studies
 
 
 def pending(

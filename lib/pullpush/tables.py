@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pullpush import matrix, records, statistics
 from pullpush.ledger import reported
-from pullpush.parameters import read_schema
 from pullpush.statistics import Interval
 
 if TYPE_CHECKING:
@@ -156,13 +155,13 @@ class Ablation:
 def ablations(
     study: str, profile: str, tuned: Collection[str], metric: str = "accuracy", seeds: int = 3
 ) -> list[Ablation]:
-    """Every two runs of a profile that differ in one setting, of which `base` has the study's default.
+    """Every two runs of a profile that differ in one setting, of which `base` has the profile's usual value.
 
     Settings are all parameters but `NO_SETTINGS` and those in `tuned`, which may follow the setting, as a
     learning rate belongs to its loss. Runs planned with fewer than `seeds` seeds, which served to choose
     settings, are left out.
     """
-    defaults = read_schema(records.notebook_path(study)).validate({})
+    defaults = matrix.usual(profile, study)
     settings = [name for name in defaults if name not in (*NO_SETTINGS, *tuned)]
     chosen = [(arm, {**defaults, **arm.parameters}) for arm in arms(study, profile)]
     chosen = [(arm, values) for arm, values in chosen if len(values["seeds"]) >= seeds]
