@@ -14,7 +14,9 @@ from pullpush import data
 
 
 def test_names() -> None:
-    assert data.names() == ("digits", "mnist", "fashion_mnist", "cifar10")
+    assert data.names() == (
+        "digits", "fields", "crops", "deepweeds", "mnist", "fashion_mnist", "cifar10"
+    )  # fmt: skip
 
 
 BRAND_NEW = """
@@ -37,7 +39,7 @@ def test_a_data_set_is_added_by_one_file(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from pullpush import data; root = pathlib.Path(sys.argv[1])\n"
         "data.__path__.append(str(root / 'new'))\n"
-        "assert data.names() == ('digits', 'mnist', 'fashion_mnist', 'cifar10', 'white', 'black')\n"
+        "assert data.names()[-3:] == ('cifar10', 'white', 'black')\n"
         "got = data.load('white', root, 'test', limit=3)\n"
         "assert (got.images == 255).all() and got.labels.tolist() == [0, 1, 0]\n"
         "assert (got.name, got.classes) == ('white', ('test', root.name))\n"
