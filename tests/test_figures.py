@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pullpush import display, figures, idea, stills
+from pullpush import display, figures, stills
 
 PROVENANCE = {
     "study": "pair_vs_triplet", "run": "mnist-none-pair", "parameters": {"data": "<mnist>", "epochs": 5},
@@ -487,22 +487,3 @@ def test_the_themes_are_those_of_the_style_sheet(repository):
         for name in ("ink", "muted", "paper", "grid"):
             assert f"--pp-{name}: {getattr(theme, name)};" in block
     assert f"--pp-pull: {figures.PULL};" in light and f"--pp-push: {figures.PUSH};" in light
-
-
-# --------------------------------------------------------------------------------------------------- the idea
-
-
-def test_the_idea_pulls_groups_together_and_apart():
-    path = idea.trajectories()
-    np.testing.assert_allclose(np.linalg.norm(path, axis=-1), 1, atol=1e-9)
-    group = np.arange(path.shape[1]) // idea.MEMBERS
-    same = (group[:, None] == group) & ~np.eye(len(group), dtype=bool)
-    first, last = (np.linalg.norm(places[:, None] - places, axis=-1) for places in (path[0], path[-1]))
-    assert last[same].mean() < 0.35 * first[same].mean()
-    assert last[group[:, None] != group].min() > last[same].max()
-
-
-def test_the_idea_is_said_in_words_too():
-    text = idea.html()
-    assert text.count('role="img"') == 2 and len(re.findall(r'aria-label="[^"]{40,}"', text)) == 2
-    assert len(text) < 40_000

@@ -1,17 +1,57 @@
-"""The picture on the front page: points on a sphere, pulled together within a group and pushed apart between
-groups.
+"""The picture of the idea: points on a sphere, pulled together and pushed apart.
 
-It is computed, not drawn: gradient descent on the two forces, from random places, on the unit sphere.
+`html` is computed, not drawn: gradient descent on the two forces, from random places, on the unit sphere.
+`front` is what the front page shows: CC and RCC side by side from their records, and `html` until there are
+any. Its still is turned and led through training by `_static/idea.js`, which draws it the same way.
 """
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pullpush.looks import CLASS_COLOURS, PULL, PUSH
+from pullpush.display import element
+from pullpush.ledger import class_names
+from pullpush.looks import CLASS_COLOURS, PULL, PUSH, method
+from pullpush.tables import Arm, Origin, arms, label
 
-GROUPS, MEMBERS, STEPS = 5, 9, 240
-SHOWN = (2, 4, 5, 7, 9)  # class colours of the groups: none that reads as pull or push
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+    Points = NDArray[np.float64]
+
 RADIUS = 100
 TILT = 0.35  # radians from which the sphere is seen from above
+
+# The computed picture.
+GROUPS, MEMBERS, STEPS = 5, 9, 240
+SHOWN = (2, 4, 5, 7, 9)  # class colours of the groups: none that reads as pull or push
+COMPUTED = (
+    f"Both spheres are computed: {GROUPS * MEMBERS} points follow the gradient of the two forces. "
+    "[The idea](foundations/pull_and_push.md) explains it."
+)
+
+# The recorded picture.
+STUDY = "cc_vs_rcc"
+PAIR = {"mnist-cc-k10": "contrast alone", "mnist-rcc-k10": "contrast and uniformity"}
+SCORES = {"acc": "accuracy of the clusters", "occupied": "sphere in use"}
+NO_BREAK = "\u00a0"
+READ_ON = (
+    "[CC against RCC](experiments/cc_vs_rcc.ipynb) asks which of the two sorts images better; "
+    "[the idea](foundations/pull_and_push.md) explains the forces."
+)
+PROFILES = ("paper", "laptop")  # the first one that has both runs
+POINTS = 300  # of each sphere: more would hide each other
+LEVELS = 127  # a coordinate for the script is a whole number from -LEVELS to LEVELS: one byte
+# (width of a dot, opacity) of slices of equal depth, the farthest first, which is also the order of drawing.
+DEPTHS = ((3.8, 0.28), (4.3, 0.33), (4.8, 0.42), (5.6, 0.68), (6.3, 0.86), (7.0, 1.0))
 
 
 def trajectories(seed: int = 4) -> np.ndarray:
@@ -126,3 +166,199 @@ def _arrow(start: np.ndarray, end: np.ndarray, shade: str) -> str:
         f'<path d="M{start[0]:.1f} {start[1]:.1f}L{base[0]:.1f} {base[1]:.1f}"'
         f' stroke="{shade}" stroke-width="2.4"/><polygon points="{head}" fill="{shade}"/>'
     )
+
+
+# From records ----------------------------------------------------------------------------------------------
+
+
+def front() -> str:
+    """The picture of the front page and the sentence under it, as Markdown: from the records of `PAIR`, and
+    computed where a profile with both is missing.
+    """
+    for profile in PROFILES:
+        recorded = {arm.run: arm for arm in arms(STUDY, profile) if arm.record}
+        if all(run in recorded for run in PAIR):
+            return _recorded([recorded[run] for run in PAIR])
+    return f"{html()}\n\n{COMPUTED}"
+
+
+def _recorded(pair: Sequence[Arm]) -> str:
+    """Two spheres as a still, the key of their colours, the data of the script, and where to read on."""
+    epochs, labels, paths = _paths(pair)
+    start = _start(paths)
+    seen = _seen(_turned(paths, start))
+    images = f"{len(labels)} {label(_first(pair[0], 'data'))} images"
+    stops = ["untrained", *(f"epoch {epoch}" for epoch in epochs[1:])]
+    figures = ""
+    for arm, path in zip(pair, seen, strict=True):
+        name, scores = method(arm.run.split("-")[1]).label, _scores(arm)
+        alt = f"{name}, {stops[-1]}: {images} on the unit sphere, coloured by class; {', '.join(scores)}."
+        figures += (
+            f"<figure>{_globe(alt, path[-1], labels, start)}<figcaption><strong>{name}</strong>: "
+            f"{PAIR[arm.run]}<br><small>{'<br>'.join(scores)}</small></figcaption></figure>"
+        )
+    data = {
+        "stops": stops,
+        "labels": "".join(map(str, labels)),
+        "colours": CLASS_COLOURS,
+        "start": round(start, 3),
+        "tilt": TILT,
+        "places": [_packed(path) for path in paths],
+    }
+    body = (
+        f'<div class="pp-spheres"><div class="pp-idea">{figures}</div>{_key(pair[0])}'
+        f'<script type="application/json">{json.dumps(data, separators=(",", ":"))}</script></div>'
+    )
+    picture = element("spheres", body, _caption(pair, images), _numbers(pair), _Drawn(pair))
+    return f"{picture}\n\n{READ_ON}"
+
+
+def _paths(pair: Sequence[Arm]) -> tuple[list[int], NDArray[np.uint8], Points]:
+    """Recorded epochs; labels (n,); places (2, epochs, n, 3) of the same images, as right, up, towards the
+    reader.
+
+    How a sphere is turned means nothing to the losses, and training turns it at random. So that what is seen
+    to move, or to differ, does so among the others, each moment is turned onto the one before, and the second
+    run's onto the first's too. Raises ValueError where the runs do not hold the same images.
+    """
+    held = [arm.record.arrays() for arm in pair if arm.record]
+    if not np.array_equal(held[0]["labels"], held[1]["labels"]):
+        raise ValueError(f"{' and '.join(arm.run for arm in pair)} do not hold the same images.")
+    shared = set(held[0]) & set(held[1])
+    epochs = sorted(int(name[1:]) for name in shared if name[0] == "h" and name[1:].isdigit())
+    drawn = np.sort(np.random.default_rng(0).permutation(len(held[0]["labels"]))[:POINTS])
+    paths = np.stack([[arrays[f"h{epoch}"][drawn] for epoch in epochs] for arrays in held]).astype(float)
+    paths = paths[..., [0, 2, 1]] * (1, 1, -1)
+    cc, rcc = paths
+    rcc[0] = rcc[0] @ _rotation(rcc[0], cc[0])
+    for i in range(1, len(epochs)):
+        cc[i] = cc[i] @ _rotation(cc[i], cc[i - 1])
+        rcc[i] = rcc[i] @ _rotation(rcc[i], rcc[i - 1] + cc[i])
+    return epochs, held[0]["labels"][drawn], paths / np.linalg.norm(paths, axis=-1, keepdims=True)
+
+
+def _rotation(x: Points, y: Points) -> Points:
+    """The rotation R, (3, 3), with the smallest |x R - y|: Kabsch's. x, y: (n, 3)."""
+    u, _, vt = np.linalg.svd(x.T @ y)
+    return np.asarray(u * (1, 1, np.linalg.det(u @ vt)) @ vt)
+
+
+def _start(paths: Points) -> float:
+    """The angle by which both are turned at first: it brings the untrained points to the front."""
+    x, _, z = paths[:, 0].mean((0, 1))
+    return float(np.arctan2(-x, z))
+
+
+def _turned(places: Points, angle: float) -> Points:
+    """Turned about the upright axis; what faces the reader goes to the right."""
+    x, y, z = places[..., 0], places[..., 1], places[..., 2]
+    return np.stack(
+        [x * np.cos(angle) + z * np.sin(angle), y, z * np.cos(angle) - x * np.sin(angle)], axis=-1
+    )
+
+
+def _globe(alt: str, seen: Points, labels: NDArray[np.uint8], angle: float) -> str:
+    """A sphere with dots, (n, 3) as `_seen` gives them: what is far is small, pale, and behind its grid."""
+    behind, before = _grid(angle)
+    slices = [_slice(depth, seen, labels) for depth in range(len(DEPTHS))]
+    half = len(DEPTHS) // 2
+    return (
+        f'<svg viewBox="-104 -104 208 208" role="img" aria-label="{escape(alt)}">'
+        f'<circle class="pp-ball" r="{RADIUS}"/><path class="pp-wire" opacity=".45" d="{behind}"/>'
+        f'{"".join(slices[:half])}<path class="pp-wire" d="{before}"/>{"".join(slices[half:])}</svg>'
+    )
+
+
+def _slice(depth: int, seen: Points, labels: NDArray[np.uint8]) -> str:
+    """The dots of one slice of depth, one path a class: a line of no length has round ends."""
+    width, opacity = DEPTHS[depth]
+    level = np.clip((seen[:, 2] + 1) / 2 * len(DEPTHS), 0, len(DEPTHS) - 1).astype(int)
+    paths = ""
+    for k, shade in enumerate(CLASS_COLOURS):
+        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y, _ in seen[(level == depth) & (labels % 10 == k)])
+        paths += f'<path stroke="{shade}" d="{dots}"/>' if dots else ""
+    return f'<g class="pp-dots" stroke-width="{width}" opacity="{opacity}">{paths}</g>'
+
+
+def _grid(angle: float) -> tuple[str, str]:
+    """Three circles of latitude and four of longitude: the parts behind and before."""
+    around = np.linspace(0, 2 * np.pi, 49)
+    level = [
+        np.stack([np.cos(u) * np.cos(around), np.full(49, np.sin(u)), np.cos(u) * np.sin(around)], -1)
+        for u in (-0.6, 0.0, 0.6)
+    ]
+    upright = [
+        np.stack([np.cos(around) * np.cos(u), np.sin(around), np.cos(around) * np.sin(u)], -1)
+        for u in np.arange(4) * np.pi / 4
+    ]
+    parts = ["", ""]
+    for ring in _seen(_turned(np.stack([*level, *upright]), angle)):
+        pen = -1
+        for x, y, z in ring:
+            side = int(z > 0)
+            parts[side] += f"{'L' if side == pen else 'M'}{x:.0f} {y:.0f}"
+            pen = side
+    return parts[0], parts[1]
+
+
+def _packed(path: Points) -> str:
+    """(epochs, n, 3) unit rows as bytes in base64."""
+    return base64.b64encode(np.rint(path * LEVELS).astype(np.int8).tobytes()).decode()
+
+
+def _first(arm: Arm, name: str) -> Any:
+    """A column of a record, as its first seed has it: the seed whose points were kept."""
+    return arm.record.rows()[0][name] if arm.record else None
+
+
+def _scores(arm: Arm) -> list[str]:
+    """'accuracy of the clusters .513 [.492, .534], n = 5', then the share of the sphere in use.
+
+    Spaces within numbers do not break.
+    """
+    found = {words: arm.interval(metric) for metric, words in SCORES.items()}
+    return [
+        f"{words} {str(interval).replace(' ', NO_BREAK)}, n{NO_BREAK}={NO_BREAK}{interval.n}"
+        for words, interval in found.items()
+        if interval
+    ]
+
+
+def _key(arm: Arm) -> str:
+    """Which colour is which class."""
+    marks = "".join(
+        f'<span><svg viewBox="-1 -1 2 2" aria-hidden="true"><circle r="1" fill="{shade}"/></svg>{name}</span>'
+        for name, shade in zip(class_names(_first(arm, "data")), CLASS_COLOURS, strict=True)
+    )
+    return f'<div class="pp-key" role="group" aria-label="Colours of the classes">{marks}</div>'
+
+
+def _caption(pair: Sequence[Arm], images: str) -> str:
+    seeds = " and ".join(sorted({str(_first(arm, "seed")) for arm in pair}))
+    return (
+        f"The same {images}, each where a network puts it (seed {seeds}, {pair[0].profile} profile). In use: "
+        "the share of 1,000 equal cells of the sphere that hold any of up to 10,000 training images."
+    )
+
+
+def _numbers(pair: Sequence[Arm]) -> DataFrame:
+    """The scores under the spheres, one row a seed."""
+    import pandas as pd
+
+    rows = pd.concat([found for arm in pair if (found := arm.rows) is not None])
+    return rows[["run", "seed", *(name for name in SCORES if name in rows)]]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The records behind the spheres and what was done to draw them, for the fold under it."""
+
+    pair: Sequence[Arm]
+
+    def provenance(self) -> dict[str, Any]:
+        how = (
+            f"{POINTS} of a run's images, drawn at random; each sphere turned as a whole so that its points "
+            "move least from one recorded epoch to the next and differ least from those of the other sphere; "
+            "smooth curves between these epochs"
+        )
+        return {"drawing": how, **Origin(self.pair).provenance()}

@@ -149,6 +149,7 @@ def executed_results(root: Path, source: Path) -> bytes:
         *sorted((root / "book" / "results").glob("*.csv")),
     ]
     inputs += sorted((root / "papermill_runs").rglob("arrays.npz"))
+    inputs += sorted((root / "papermill_runs" / "bench").glob("*.json"))
     digest = _digest(
         *(p for path in inputs for p in (path.relative_to(root).as_posix().encode(), path.read_bytes())),
     )
@@ -186,12 +187,12 @@ def _execute(root: Path, source: Path, target: Path) -> None:
 
 
 def page_blocks(root: Path) -> dict[str, str]:
-    """The parts of text pages that are made when the book is: the picture of the idea, the status line, the
+    """The parts of text pages that are made when the book is: the pictures of the idea, the status line, the
     list of records, and what `pullpush.results` says.
     """
     from pullpush import idea, results
 
-    return {"idea": idea.html(), **status_blocks(root), **results.page_blocks()}
+    return {"idea": idea.html(), "card-spheres": idea.front(), **status_blocks(root), **results.page_blocks()}
 
 
 # -------------------------------------------------------------------------------------------------- rendering
