@@ -122,11 +122,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "graph": set(),
     "views": set(),
+    "crops": {"views"},  # views of one study, by the rules of all
     "samplers": set(),
     "training": set(),
     "capture": set(),
     "clustering": set(),
-    "evaluation": {"graph", "clustering"},
+    "outliers": set(),
+    "evaluation": {"graph", "clustering", "outliers"},
     "looks": set(),
     "stills": {"looks"},
     "display": {"looks", "stills"},
@@ -140,8 +142,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "execution": {"parameters", "records", "matrix"},
     "runs": {"parameters", "fingerprint", "records", "matrix"},
 }
-METHOD_PARTS = {"losses", "models", "samplers", "views", "graph"}  # stay out of what is not named above, too
-TENSORS_ONLY = {"views", "samplers"}
+METHOD_PARTS = {"losses", "models", "samplers", "views", "crops", "graph"}  # stay out of what is not named above, too
+TENSORS_ONLY = {"views", "crops", "samplers"}
 SLOW = {"torchvision", "umap"}  # 9 and 7 seconds: imported inside the functions that use them
 
 

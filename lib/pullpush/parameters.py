@@ -43,6 +43,11 @@ Negatives = Literal["class_aware", "blind"]
 Mining = Literal["none", "semi_hard", "hard"]
 Backbone = Literal["small", "resnet18", "resnet18_linear"]
 Split = Literal["train", "all"]
+Approach = Literal["claws", "simclr"]
+Encoder = Literal["small", "efficientnet"]
+Gate = Literal["hard", "gumbel", "soft", "top_k", "random", "none"]
+GateSource = Literal["crop", "full", "mean"]
+Positives = Literal["instance", "class"]
 Temperature = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -52,7 +57,8 @@ ANNOTATIONS: dict[str, Any] = {
     "NonNegativeInt": NonNegativeInt, "NonNegativeFloat": NonNegativeFloat,
     "Profile": Profile, "Precision": Precision, "Device": Device, "Views": Views, "Loss": Loss, "Arm": Arm,
     "Negatives": Negatives, "Mining": Mining, "Temperature": Temperature, "Backbone": Backbone,
-    "Split": Split, "Share": Share,
+    "Split": Split, "Share": Share, "Approach": Approach, "Encoder": Encoder, "Gate": Gate,
+    "GateSource": GateSource, "Positives": Positives,
 }  # fmt: skip
 
 

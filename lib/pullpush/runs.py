@@ -33,13 +33,18 @@ from pullpush import records
 from pullpush.fingerprint import edited
 from pullpush.matrix import Planned, pending, planned, read_profile
 from pullpush.parameters import (
+    Approach,
     Arm,
     Backbone,
     Device,
+    Encoder,
+    Gate,
+    GateSource,
     Loss,
     Mining,
     Negatives,
     ParameterError,
+    Positives,
     Precision,
     Profile,
     Schema,
@@ -64,10 +69,10 @@ from pullpush.records import (
 )
 
 __all__ = [
-    "Arm", "Backbone", "Device", "Loss", "Mining", "Negatives", "ParameterError", "Planned", "Precision",
-    "Profile", "Record", "Run", "SeedResult", "Share", "Split", "Temperature", "Views", "begin",
-    "fingerprint", "load_arrays", "load_records", "notebook_path", "open_record", "pending", "read_profile",
-    "root", "run_folder", "work_folder",
+    "Approach", "Arm", "Backbone", "Device", "Encoder", "Gate", "GateSource", "Loss", "Mining", "Negatives",
+    "ParameterError", "Planned", "Positives", "Precision", "Profile", "Record", "Run", "SeedResult", "Share",
+    "Split", "Temperature", "Views", "begin", "fingerprint", "load_arrays", "load_records", "notebook_path",
+    "open_record", "pending", "read_profile", "root", "run_folder", "work_folder",
 ]  # fmt: skip
 
 OneSeed = Callable[[int], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]
