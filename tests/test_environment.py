@@ -142,7 +142,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "execution": {"parameters", "records", "matrix"},
     "runs": {"parameters", "fingerprint", "records", "matrix"},
 }
-METHOD_PARTS = {"losses", "models", "samplers", "views", "crops", "graph"}  # stay out of what is not named above, too
+# These stay out of what is not named above, too.
+METHOD_PARTS = {"losses", "models", "samplers", "views", "crops", "graph"}
 TENSORS_ONLY = {"views", "crops", "samplers"}
 SLOW = {"torchvision", "umap"}  # 9 and 7 seconds: imported inside the functions that use them
 
