@@ -1,7 +1,8 @@
 """Preparing the practicum's triplets: index tensors and batched views against lists of PIL images.
 
 Both sides end with the same things for every anchor: the anchor, a positive drawn once, a negative of another
-class, ready to be stacked into batches. One process and one thread each.
+class, ready to be stacked into batches. One process and one thread each. What the target is about is the
+practicum's preparation as a whole, a set of triplets for each of its three families of views.
 """
 
 import random
@@ -77,6 +78,11 @@ def main() -> list[dict[str, Any]]:
         peer = seconds_per_anchor(lambda: as_lists(pictures, plain, PER_CLASS["peer"], peer_view), len(plain))  # noqa: B023
         rows.append({
             "benchmark": "prepare 50,000 triplets", "setting": f"{name}, 28x28x1", "ours": 50_000 * ours,
-            "peer": 50_000 * peer, "ratio": peer / ours, "unit": "s", "target": 20.0,
+            "peer": 50_000 * peer, "ratio": peer / ours, "unit": "s", "target": None,
         })  # fmt: skip
+    ours, peer = (sum(row[side] for row in rows) for side in ("ours", "peer"))
+    rows.append({
+        "benchmark": "prepare 50,000 triplets", "setting": "all three of the practicum's views", "ours": ours,
+        "peer": peer, "ratio": peer / ours, "unit": "s", "target": 20.0,
+    })  # fmt: skip
     return rows
