@@ -9,13 +9,12 @@ they share: levels 0..255, PIL's pixels, parameters per sample from an explicit 
 asked.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pullpush.views import CPU_BLOCK, WEIGHT_BITS, Parameters, SimCLR, _check, _check_images, _levels
+from pullpush.views import WEIGHT_BITS, Parameters, SimCLR, in_blocks, sides
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,10 @@ class Turned(SimCLR):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(0 <= self.upside_down <= 1, "upside_down", self.upside_down, "a probability from 0 to 1")
+        if not 0 <= self.upside_down <= 1:
+            raise ValueError(
+                f"upside_down={self.upside_down} is not allowed. Give a probability from 0 to 1."
+            )
 
     def _draw_crop(self, n: int, height: int, width: int, generator: torch.Generator) -> Parameters:
         box = self._draw_box(n, height, width, generator)
@@ -73,18 +75,10 @@ class Window(Turned):
         images: (n, c, h, w) with c 1 or 3, uint8 or float in [0, 1] (rounded to the nearest of 256 levels).
         Returns float32 in [0, 1]. Raises ValueError for any other shape or type, or images below `size`.
         """
-        _check_images(images)
-        n, c, height, width = images.shape
-        shape = self._shape(height, width)
-        result = torch.empty((n, c, *shape), device=images.device)  # not in inference mode: for training
-        blocks = min(n, 1 if images.is_cuda else math.ceil(images.numel() / CPU_BLOCK))  # as in `View.apply`
+        height, width = sides(images)
         with torch.inference_mode():
             plan = self._plan(parameters, height, width, 0)
-            for block in range(blocks):
-                rows = slice(block * n // blocks, (block + 1) * n // blocks)
-                chosen = {name: value[rows] for name, value in plan.items()}
-                torch.div(self._render(_levels(images[rows]), chosen, 0), 255, out=result[rows])
-        return result
+        return in_blocks(images, plan, lambda x, rows: self._render(x, rows, 0), *self._shape(height, width))
 
     def _plan(self, parameters: Parameters, height: int, width: int, side: int) -> Parameters:
         plan = dict(parameters)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -315,6 +316,32 @@ def normalize(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
     """(x - mean) / std in float32, by default from [0, 1] to [-1, 1]. images: uint8, or float in [0, 1]."""
     x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     return (x - mean) / std
+
+
+def sides(images: Tensor) -> tuple[int, int]:
+    """Height and width of a batch of images. Raises ValueError if `View.apply` would not take them."""
+    _check_images(images)
+    height, width = images.shape[2:]
+    return height, width
+
+
+def in_blocks(
+    images: Tensor, plan: Parameters, render: Callable[[Tensor, Parameters], Tensor], height: int, width: int
+) -> Tensor:
+    """The loop of `View.apply` for views of any shape: (n, c, height, width), float32 in [0, 1].
+
+    images: as `View.apply` takes them, no smaller than their views. plan: tensors with one row a sample.
+    render(levels, rows of plan) -> the views of a block of images, as levels 0..255 of any numeric type.
+    """
+    n, c = images.shape[:2]
+    result = torch.empty((n, c, height, width), device=images.device)  # not in inference mode: for training
+    blocks = min(n, 1 if images.is_cuda else math.ceil(images.numel() / CPU_BLOCK))
+    with torch.inference_mode():
+        for block in range(blocks):
+            rows = slice(block * n // blocks, (block + 1) * n // blocks)
+            chosen = {name: value[rows] for name, value in plan.items()}
+            torch.div(render(_levels(images[rows]), chosen), 255, out=result[rows])
+    return result
 
 
 def _check(holds: bool, name: str, value: object, allowed: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from pullpush import data
+from pullpush.data import folder
 
 
 def paint(
@@ -237,3 +238,38 @@ def test_unreadable_folder(closed_root) -> None:
     weeds.mkdir(mode=0)
     close(weeds)
     fails(r"weeds cannot be read \(Permission denied\)", weeds)
+
+
+# --- the files alone ----------------------------------------------------------------------------------------
+
+
+def test_listings_are_the_files_in_reading_order(weeds: Path) -> None:
+    found = folder.listings(weeds)
+    for split in ("train", "test"):
+        listing = found[split]
+        whole = data.load(weeds, split=split)
+        assert listing.classes == whole.classes and listing.labels.tolist() == whole.labels.tolist()
+        pixels = [np.asarray(folder.photograph(file))[0, 0, :2].tolist() for file in listing.files]
+        assert pixels == [list(pixel) for pixel in seen(whole)]
+
+
+def test_listings_of_a_folder_that_is_not_there_or_closed(closed_root) -> None:
+    root, close = closed_root
+    with pytest.raises(data.DataError, match="There is no folder .*nowhere: give one"):
+        folder.listings(root / "nowhere")
+    weeds = root / "weeds"
+    weeds.mkdir(mode=0)
+    close(weeds)
+    with pytest.raises(data.DataError, match=r"weeds cannot be read \(Permission denied\)"):
+        folder.listings(weeds)
+
+
+def test_a_photograph_is_upright_rgb_or_named(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rows are columns
+    Image.new("L", (6, 4), 9).save(tmp_path / "grey.png", exif=exif)
+    found = folder.photograph(tmp_path / "grey.png")
+    assert (found.mode, found.size) == ("RGB", (4, 6)) and found.getpixel((3, 5)) == (9, 9, 9)
+    (tmp_path / "grey.png").write_text("not an image")
+    with pytest.raises(data.DataError, match=r"grey\.png cannot be read as an image"):
+        folder.photograph(tmp_path / "grey.png")

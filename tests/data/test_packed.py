@@ -1,6 +1,7 @@
 """A packed folder holds what decoding every image gives, survives a kill, and notices what was changed."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -64,6 +65,27 @@ def test_gather_takes_any_order_and_repeats(fields: Path) -> None:
     for indices in ([20], [-1, 3]):
         with pytest.raises(IndexError, match="must lie from 0 to 19"):
             whole.gather(torch.tensor(indices))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells pages of files apart")
+def test_what_was_gathered_does_not_stay_in_memory(tmp_path: Path) -> None:
+    shape, file = (400, 3, 120, 190), tmp_path / "set.npy"  # 27 MB
+    written = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    written[:] = np.arange(400, dtype=np.uint8)[:, None, None, None]  # modulo 256
+    written.flush()
+    images, labels = np.lib.format.open_memmap(file, "r"), torch.zeros(400, dtype=torch.int64)
+    whole = packed.PackedSet(file, images, labels, ("a",), 400, (), "")
+
+    def held() -> int:
+        return int(re.findall(r"RssFile:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
+
+    whole.gather(torch.arange(10))
+    before = held()
+    for rows in torch.randperm(400, generator=torch.Generator().manual_seed(0)).split(50):
+        assert torch.equal(whole.gather(rows)[:, 2, 7, 9], rows.byte())
+    assert held() - before < 2000
+    assert images.sum() > 0  # what touches every page
+    assert held() - before > 20_000
 
 
 def test_packing_again_opens_what_is_there(fields: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,30 @@ def read(
     return images, torch.from_numpy(labels), splits["train"].classes
 
 
+def listings(path: Path) -> dict[str, Listing]:
+    """The `train` and the `test` files of an ImageFolder, as `read` takes them; nothing is decoded.
+
+    Raises DataError, one sentence for each way in which the folder can be wrong.
+    """
+    if not path.is_dir():
+        raise DataError(f"There is no folder {path}: give one that holds a sub-folder of images a class.")
+    try:
+        return _splits(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}): allow yourself to read it and the folders in it."
+        ) from error
+
+
+def photograph(file: Path) -> Image.Image:
+    """One image of any size and mode, upright and RGB. Raises DataError, with the remedy, if it is none."""
+    try:
+        with Image.open(file) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception as error:  # Pillow's decoders raise many types for a bad file
+        raise _unreadable(file, error) from error
+
+
 def _splits(path: Path) -> dict[str, Listing]:
     """The train and the test listing of the folder, in each the classes taking turns."""
     own = [name for name in ("train", "test") if (path / name).is_dir()]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from pullpush.data.folder import _splits, _unreadable
+from pullpush.data.folder import listings, photograph
 from pullpush.data.imageset import DataError
 
 BLOCK = 256  # images held at a time while packing: 18 MB of 120x190
@@ -57,19 +58,22 @@ class PackedSet:
     def gather(self, indices: Tensor) -> Tensor:
         """The images at `indices`, (b,) int64 in any order: (b, 3, h, w) uint8, in memory.
 
-        Read from front to back of the file, and not through the memory map, whose pages would count as
-        memory of this process once touched. Raises IndexError for an index out of range, DataError if the
-        file has become shorter.
+        Read from front to back of the file. Its pages are let go of afterwards, as they would count as memory
+        of this process once touched; the system keeps them for the next time as long as it has room.
+        Raises IndexError for an index out of range, DataError if the file has become shorter.
         """
         wanted = indices.cpu().numpy()
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"Indices {wanted.min()} to {wanted.max()} must lie from 0 to {len(self) - 1}.")
+        pages = self.images.base
+        assert isinstance(pages, mmap.mmap)
+        if pages.size() < len(pages):  # reading beyond the end would kill the process
+            raise DataError(f"{self.path} has become shorter: remove it and pack again.")
+        order = wanted.argsort(kind="stable")
         batch = np.empty((len(wanted), *self.images.shape[1:]), np.uint8)
-        with self.path.open("rb", buffering=0) as stream:
-            for place in np.argsort(wanted, kind="stable"):
-                stream.seek(self.images.offset + int(wanted[place]) * batch[0].nbytes)
-                if stream.readinto(batch[place].data) != batch[0].nbytes:
-                    raise DataError(f"{self.path} has become shorter: remove it and pack again.")
+        batch[order] = self.images[wanted[order]]
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            pages.madvise(mmap.MADV_DONTNEED)
         return torch.from_numpy(batch)
 
     def check(self) -> None:
@@ -97,9 +101,7 @@ def pack(
     source, goal = Path(folder), Path(target).absolute()
     if min(size) < 1:
         raise ValueError(f"size={tuple(size)} must be (height, width), each at least 1 pixel.")
-    if not source.is_dir():
-        raise DataError(f"There is no folder {source}: give one that holds a sub-folder of images a class.")
-    splits = _splits(source)
+    splits = listings(source)
     files = [file for listing in splits.values() for file in listing.files]
     labels = np.concatenate([listing.labels for listing in splits.values()])
     index: dict[str, Any] = {
@@ -187,12 +189,8 @@ def _offset(path: Path) -> int:
 
 def _decode(file: Path, size: tuple[int, int]) -> np.ndarray:
     """One image as (3, height, width) uint8, upright."""
-    try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except Exception as error:  # Pillow's decoders raise many types for a bad file
-        raise _unreadable(file, error) from error
-    return np.asarray(ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    image = ImageOps.fit(photograph(file), size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def _identity(source: Path, files: list[Path], size: tuple[int, int]) -> str:
