@@ -267,9 +267,12 @@ def data_list(data_root: DataRoot = None) -> None:
     """Name every data set and say whether it is here."""
     from pullpush import data
 
-    for name in data.names():
-        here = data.available(name, data_root)
-        typer.echo(f"{name:15} {'here' if here else f'absent: pullpush data download {name}'}")
+    for name in data.table_names():
+        try:
+            (data.check if name in data.names() else data.check_table)(name, data_root)
+            typer.echo(f"{name:15} here")
+        except data.DataError:
+            typer.echo(f"{name:15} absent: pullpush data download {name}")
 
 
 @data_app.command("where")
@@ -286,8 +289,8 @@ def data_download(names: Names = None, data_root: DataRoot = None) -> None:
     from pullpush import data
 
     with _sentences(data.DataError):
-        for name in names or data.names():
-            data.download(name, data_root)
+        for name in names or data.table_names():
+            (data.download if name in data.names() else data.download_table)(name, data_root)
             typer.echo(f"{name} is whole.")
 
 
@@ -298,9 +301,10 @@ def data_check(names: Names = None, data_root: DataRoot = None) -> None:
 
     bad = False
     with _sentences():
-        for name in names or data.names():
+        for name in names or data.table_names():
+            is_table = name in data.table_names() or name.casefold().endswith((".npz", ".csv"))
             try:
-                data.check(name, data_root)
+                (data.check_table if is_table else data.check)(name, data_root)
                 typer.echo(f"{name} is whole.")
             except data.DataError as error:
                 bad = True

@@ -3,6 +3,8 @@
     mnist = data.load("mnist", split="train", limit=5000)
     mnist.images.shape, mnist.classes        # (5000, 1, 28, 28), ("0", ..., "9")
 
+For rows of numbers instead of images see `load_table` (pullpush.data.tables).
+
 `digits` is embedded; `mnist`, `fashion_mnist` and `cifar10` come from a data root (argument, $PULLPUSH_DATA,
 ./data) and are downloaded when absent; any other name is the path of a folder of the user's own images.
 
@@ -23,17 +25,31 @@ from types import ModuleType
 
 from pullpush.data import folder
 from pullpush.data.imageset import DataError, ImageSet, check_limit, root_folder, sha256_of
+from pullpush.data.tables import (
+    TableSet,
+    check_table,
+    download_table,
+    load_table,
+    standardise,
+    table_names,
+)
 
 __all__ = [
     "SPLITS",
     "DataError",
     "ImageSet",
+    "TableSet",
     "available",
     "check",
+    "check_table",
     "download",
+    "download_table",
     "load",
+    "load_table",
     "names",
     "root_folder",
+    "standardise",
+    "table_names",
 ]
 
 SPLITS = ("train", "test", "all")
