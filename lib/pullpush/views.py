@@ -40,10 +40,6 @@ CROP_TRIES = 10  # torchvision redraws an impossible crop this often before it t
 CPU_BLOCK = 3 * 2**17  # values of a batch that are worked on together on a CPU: 1.5 MB
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the colour operations
 
-# Once glibc has freed a block of nearly 32 MB it no longer gives every larger one back to the system, to be
-# fetched anew page by page for the next batch: a quarter of the time of a view. Nothing is written to it.
-torch.empty(31 * 2**20, dtype=torch.uint8)
-
 
 @dataclass(frozen=True)
 class View:
@@ -435,32 +431,25 @@ def _resample_rows(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
 
 
 @functools.cache
-def _whole_axis(side: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The taps (t, size) of an axis that is resized as a whole, the same for all images."""
+def _whole_axis(side: int, size: int, device: torch.device) -> Tensor:
+    """(side, size) float64: PIL's weights for an axis that is resized as a whole."""
     start = torch.zeros(1, dtype=torch.int64, device=device)
     index, weight = _taps(start, torch.full_like(start, side), side, size, start > 0)
-    return index[0], weight[0]
-
-
-def _resize_rows(x: Tensor, size: int) -> Tensor:
-    """(n, c, h, w) -> (n, c, size, w), levels in and out: every output row is a sum of a few whole rows."""
-    if x.shape[2] == size:
-        return x
-    total = x.new_full((*x.shape[:2], size, x.shape[3]), 2 ** (WEIGHT_BITS - 1))
-    for index, weight in zip(*_whole_axis(x.shape[2], size, x.device), strict=True):
-        total.addcmul_(x.index_select(2, index), weight[:, None])
-    return total.bitwise_right_shift_(WEIGHT_BITS)
+    matrix = torch.zeros(side, size, dtype=torch.float64, device=device)
+    return matrix.scatter_add_(0, index[0], weight[0].double() / 2**WEIGHT_BITS)
 
 
 def _resize(x: Tensor, size: int) -> Tensor:
-    """Whole images (n, c, h, w), int32 levels, to (n, c, size, size), bilinear and antialiased.
+    """Whole images (n, c, h, w) to (n, c, size, size), bilinear and antialiased: levels in and out.
 
-    PIL's order, columns first. They are turned into rows for it: on a CPU whole rows move several times
-    faster than scattered values.
+    One matrix an axis serves all images; float64 holds its products of levels and 22-bit weights exactly.
     """
-    if x.shape[3] != size:
-        x = _resize_rows(x.transpose(2, 3).contiguous(), size).transpose(2, 3).contiguous()
-    return _resize_rows(x, size)
+    h, w = x.shape[2:]
+    if w != size:
+        x = (x.double() @ _whole_axis(w, size, x.device)).add_(0.5).floor_()
+    if h != size:
+        x = (_whole_axis(h, size, x.device).T @ x.double()).add_(0.5).floor_()
+    return x
 
 
 def _rotate_and_cut(x: Tensor, padding: int, angle: Tensor, cut: int) -> Tensor:
