@@ -48,6 +48,11 @@ Encoder = Literal["small", "efficientnet"]
 Gate = Literal["hard", "gumbel", "soft", "top_k", "random", "none"]
 GateSource = Literal["crop", "full", "mean"]
 Positives = Literal["instance", "class"]
+Clusterer = Literal["lnscc", "kmeans", "pca_kmeans", "spectral", "umap", "n2d"]
+Features = Literal["auto", "raw", "standard", "pca"]
+EdgeLoss = Literal["logit", "umap"]
+Prior = Literal["uniform", "estimated"]
+Assignment = Literal["centres", "fc"]
 Temperature = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -58,7 +63,8 @@ ANNOTATIONS: dict[str, Any] = {
     "Profile": Profile, "Precision": Precision, "Device": Device, "Views": Views, "Loss": Loss, "Arm": Arm,
     "Negatives": Negatives, "Mining": Mining, "Temperature": Temperature, "Backbone": Backbone,
     "Split": Split, "Share": Share, "Approach": Approach, "Encoder": Encoder, "Gate": Gate,
-    "GateSource": GateSource, "Positives": Positives,
+    "GateSource": GateSource, "Positives": Positives, "Clusterer": Clusterer, "Features": Features,
+    "EdgeLoss": EdgeLoss, "Prior": Prior, "Assignment": Assignment,
 }  # fmt: skip
 
 

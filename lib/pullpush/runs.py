@@ -35,9 +35,13 @@ from pullpush.matrix import Planned, pending, planned, read_profile
 from pullpush.parameters import (
     Approach,
     Arm,
+    Assignment,
     Backbone,
+    Clusterer,
     Device,
+    EdgeLoss,
     Encoder,
+    Features,
     Gate,
     GateSource,
     Loss,
@@ -46,6 +50,7 @@ from pullpush.parameters import (
     ParameterError,
     Positives,
     Precision,
+    Prior,
     Profile,
     Schema,
     Share,
@@ -69,10 +74,11 @@ from pullpush.records import (
 )
 
 __all__ = [
-    "Approach", "Arm", "Backbone", "Device", "Encoder", "Gate", "GateSource", "Loss", "Mining", "Negatives",
-    "ParameterError", "Planned", "Positives", "Precision", "Profile", "Record", "Run", "SeedResult", "Share",
-    "Split", "Temperature", "Views", "begin", "fingerprint", "load_arrays", "load_records", "notebook_path",
-    "open_record", "pending", "read_profile", "root", "run_folder", "work_folder",
+    "Approach", "Arm", "Assignment", "Backbone", "Clusterer", "Device", "EdgeLoss", "Encoder", "Features",
+    "Gate", "GateSource", "Loss", "Mining", "Negatives", "ParameterError", "Planned", "Positives",
+    "Precision", "Prior", "Profile", "Record", "Run", "SeedResult", "Share", "Split", "Temperature",
+    "Views", "begin", "fingerprint", "load_arrays", "load_records", "notebook_path", "open_record",
+    "pending", "read_profile", "root", "run_folder", "work_folder",
 ]  # fmt: skip
 
 OneSeed = Callable[[int], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]

@@ -8,17 +8,26 @@ that off.
 from pullpush.losses._others import plain_forms
 from pullpush.losses.alignment import alignment
 from pullpush.losses.cluster_contrast import cluster_contrast
+from pullpush.losses.cluster_sharpening import cluster_sharpening, sharpened, student_t
 from pullpush.losses.margin_contrastive import margin_contrastive
 from pullpush.losses.nt_xent import nt_xent
+from pullpush.losses.size_prior import size_prior
+from pullpush.losses.soft_contrast import shuffled_negatives, soft_contrast
 from pullpush.losses.sup_con import sup_con
 from pullpush.losses.uniformity import uniformity
 
 __all__ = [
     "alignment",
     "cluster_contrast",
+    "cluster_sharpening",
     "margin_contrastive",
     "nt_xent",
     "plain_forms",
+    "sharpened",
+    "shuffled_negatives",
+    "size_prior",
+    "soft_contrast",
+    "student_t",
     "sup_con",
     "uniformity",
 ]

@@ -1,10 +1,12 @@
 """Networks: one a file, plain `torch.nn.Module`s that create their weights from torch's global generator."""
 
+from pullpush.models.balanced_start import balanced_start
 from pullpush.models.claws import LabelHead, MaskNetwork, Projector
 from pullpush.models.efficientnet import EfficientNetB0
 from pullpush.models.heads import ClusterHead, InstanceHead
 from pullpush.models.masks import mask
 from pullpush.models.practicum import PracticumNet
+from pullpush.models.residual_mlp import ResidualMLP
 from pullpush.models.small_field import SmallFieldNet
 from pullpush.models.small_sphere import SmallSphereNet
 from pullpush.models.sphere_resnet import SphereResNet
@@ -17,8 +19,10 @@ __all__ = [
     "MaskNetwork",
     "PracticumNet",
     "Projector",
+    "ResidualMLP",
     "SmallFieldNet",
     "SmallSphereNet",
     "SphereResNet",
+    "balanced_start",
     "mask",
 ]
