@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pullpush import data, figures, losses
+from pullpush import data, figures, losses, sheets
 
 CHAPTER = Path(__file__).parents[1] / "book" / "experiments" / "claws.ipynb"
 TINY = {"limit": 110, "image_height": 24, "crop_size": 12, "simclr_size": 16, "per_class": 2}
@@ -270,20 +270,29 @@ def test_photographs_of_unknown_licence_are_never_shown(monkeypatch, tmp_path):
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         names, drawn = run_all(monkeypatch, tmp_path, data="crops")
-    assert {"training", "plane", "scores", "contingency", "inside-1"} <= set(drawn)
+    assert {"training", "plane", "scores", "contingency", "inside-2"} <= set(drawn)
     assert not {"images", "views", "planted", "gallery", "outliers"} & set(drawn)
     assert all(told.get("images") is None for _, _, told in drawn.values())
     assert "no pictures here" in said.getvalue()
     with np.load(tmp_path / "arrays.npz") as arrays:
-        assert "thumbs" not in arrays.files and arrays["flat"].shape == (99, 2)
+        assert not {"thumbs", "gallery_pictures"} & set(arrays.files)
+        assert arrays["flat"].shape == (99, 2) and arrays["gallery"].shape == (6, 8)
     assert names["named"] == [0, 1]
 
 
 def test_every_figure_is_drawn_for_rendered_fields(monkeypatch, tmp_path):
     with contextlib.redirect_stdout(io.StringIO()):
         names, drawn = run_all(monkeypatch, tmp_path, method="simclr")
-    shown = {"images", "planted", "views", "gallery", "inside-1", "inside-2", "outliers", "idea", "gate"}
+    shown = {"images", "planted", "views", "gallery", "inside-2", "outliers", "idea", "gate"}
     assert shown <= set(drawn) and "gates" not in drawn
     assert "density" not in drawn["training"][2]["y"]
     assert (tmp_path / "arrays.npz").stat().st_size < 300_000
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        for name, count in (("thumbs", 99), ("gallery_pictures", 48)):
+            assert sheets.unpack(arrays[name], count).shape[:2] == (count, 3)
+        members = names["labels"].numpy()[arrays["gallery"]]
+        assert (members == np.repeat(names["named"], 3)[:, None]).all()
+        np.testing.assert_array_equal(arrays["gallery_outlier"], names["planted"].outlier[arrays["gallery"]])
+        ranks = names["first"]["rank"][arrays["gallery"]]
+        assert (ranks[::3].max(1) < 1).all() and (np.diff(ranks[::3]) > 0).sum() >= 14  # least likely first
     assert [names["classes"][c] for c in names["named"]] == ["cotton", "corn"]

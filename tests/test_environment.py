@@ -134,6 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "display": {"looks", "stills"},
     "spheres": {"looks", "stills", "display"},
     "figures": {"looks", "stills", "display", "spheres"},
+    "sheets": {"stills"},
     # what lies under `runs`, each importing only those before it
     "parameters": set(),
     "fingerprint": {"parameters"},

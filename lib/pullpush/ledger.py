@@ -235,10 +235,15 @@ def _wrong(claim: Claim, sentence: str) -> ValueError:
 
 
 def class_names(data: str) -> tuple[str, ...]:
-    """The classes of a named data set, in the order of their labels; nothing is downloaded."""
-    from pullpush.data import digits, torchvision_sets
+    """The classes of a named data set, in the order of their labels; nothing is read or downloaded."""
+    from pullpush.data import digits, fields, photographs, torchvision_sets
 
-    return tuple(digits.CLASSES if data == "digits" else torchvision_sets.SOURCES[data].classes)
+    known = {"digits": digits.CLASSES, "fields": fields.CLASSES}
+    known |= {name: album.classes for name, album in photographs.ALBUMS.items()}
+    known |= {name: source.classes for name, source in torchvision_sets.SOURCES.items()}
+    if data not in known:
+        raise ValueError(f"The classes of '{data}' are not known by its name. {nearest(data, known)}")
+    return tuple(known[data])
 
 
 def recall(arrays: dict[str, NDArray[Any]], classes: Sequence[int] | None = None) -> NDArray[Any]:
