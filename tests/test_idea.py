@@ -306,7 +306,7 @@ def test_nothing_moves_for_a_reader_who_asks_for_less_motion_until_played(look):
     ):  # the script draws what Python drew
         here, there = dots_of(drawn), dots_of(still)
         assert len(here) == len(there) == 300
-        for colour in CLASS_COLOURS:
+        for colour in CLASS_COLOURS[:10]:
             ours, theirs = (np.array([dot[3:] for dot in dots if dot[2] == colour]) for dots in (here, there))
             assert np.linalg.norm(ours[:, None] - theirs, axis=-1).min(1).max() < 1.5
 

@@ -158,7 +158,10 @@ def curves(
             for i, key in enumerate(keys):
                 part = data if hue is None else data[data[hue] == key]
                 look = METHODS.get(str(key)) or Method(
-                    str(key), CLASS_COLOURS[i % 10] if hue else PULL, CLASS_MARKERS[i % 10], "-"
+                    str(key),
+                    CLASS_COLOURS[i % len(CLASS_COLOURS)] if hue else PULL,
+                    CLASS_MARKERS[i % len(CLASS_MARKERS)],
+                    "-",
                 )
                 stats = part.groupby(x)[column].agg(["mean", "min", "max"])
                 where = stats.index.to_numpy()
@@ -266,10 +269,11 @@ def _points(
 
     traces = []
     for k in present:
-        symbol = PLOTLY_MARKERS[CLASS_MARKERS[k % 10]] if dimensions == 2 else PLOTLY_MARKERS_3D[k % 8]
+        shade, marker = CLASS_COLOURS[k % len(CLASS_COLOURS)], CLASS_MARKERS[k % len(CLASS_MARKERS)]
+        symbol = PLOTLY_MARKERS[marker] if dimensions == 2 else PLOTLY_MARKERS_3D[k % 8]
         traces.append({
             "type": "scatter" if dimensions == 2 else "scatter3d", "mode": "markers", "name": classes[k],
-            "marker": {"color": CLASS_COLOURS[k % 10], "symbol": symbol, "size": 7 if dimensions == 2 else 4},
+            "marker": {"color": shade, "symbol": symbol, "size": 7 if dimensions == 2 else 4},
         })  # fmt: skip
     # The coordinates are not repeated here: the script takes them from the CSV, a trace's rows by its name.
     meta: dict[str, Any] = {"slider": slider, "start": start, "columns": columns}
@@ -291,13 +295,14 @@ def _points(
             ax.scatter(
                 *xy,
                 s=16,
-                c=CLASS_COLOURS[k % 10],
-                marker=CLASS_MARKERS[k % 10],
+                c=CLASS_COLOURS[k % len(CLASS_COLOURS)],
+                marker=CLASS_MARKERS[k % len(CLASS_MARKERS)],
                 linewidths=0,
                 label=classes[k],
                 **shade,
             )
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
+        beside = 1.0 if dimensions == 2 else 1.08  # the label of the upright axis stands right of its axes
+        ax.legend(loc="center left", bbox_to_anchor=(beside, 0.5), handletextpad=0.2)
         if dimensions == 2:
             ax.set_aspect("equal")
             ax.grid(False)
@@ -305,6 +310,10 @@ def _points(
             ax.spines[:].set_visible(False)
         else:
             assert axes is not None
+            for axis in (ax.xaxis, ax.yaxis, ax.zaxis):  # matplotlib's panes are grey on any page
+                axis.set_pane_color(theme.paper)
+                axis.pane.set_edgecolor(theme.grid)
+                axis.line.set_color(theme.muted)
             ax.set(
                 xticklabels=[], yticklabels=[], zticklabels=[], xlabel=axes[0], ylabel=axes[1], zlabel=axes[2]
             )

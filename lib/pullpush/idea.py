@@ -40,6 +40,7 @@ COMPUTED = (
 
 # The recorded picture.
 STUDY = "cc_vs_rcc"
+DIGIT_COLOURS = CLASS_COLOURS[:10]
 PAIR = {"mnist-cc-k10": "contrast alone", "mnist-rcc-k10": "contrast and uniformity"}
 SCORES = {"acc": "accuracy of the clusters", "occupied": "sphere in use"}
 NO_BREAK = "\u00a0"
@@ -125,7 +126,7 @@ def _dots(path: np.ndarray) -> str:
     """One dot a point, the far side of the sphere paler; with more than one step, each follows its path."""
     dots = []
     for i in np.argsort(path[-1, :, 2]):
-        shade = CLASS_COLOURS[SHOWN[i // MEMBERS]]
+        shade = DIGIT_COLOURS[SHOWN[i // MEMBERS]]
         near = path[-1, i, 2] > -0.15
         look = f'r="{5 if near else 3.8}" fill="{shade}" fill-opacity="{1 if near else 0.45}"'
         x, y = path[-1, i, :2]
@@ -200,7 +201,7 @@ def _recorded(pair: Sequence[Arm]) -> str:
     data = {
         "stops": stops,
         "labels": "".join(map(str, labels)),
-        "colours": CLASS_COLOURS,
+        "colours": DIGIT_COLOURS,
         "start": round(start, 3),
         "tilt": TILT,
         "places": [_packed(path) for path in paths],
@@ -274,7 +275,7 @@ def _slice(depth: int, seen: Points, labels: NDArray[np.uint8]) -> str:
     width, opacity = DEPTHS[depth]
     level = np.clip((seen[:, 2] + 1) / 2 * len(DEPTHS), 0, len(DEPTHS) - 1).astype(int)
     paths = ""
-    for k, shade in enumerate(CLASS_COLOURS):
+    for k, shade in enumerate(DIGIT_COLOURS):
         dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y, _ in seen[(level == depth) & (labels % 10 == k)])
         paths += f'<path stroke="{shade}" d="{dots}"/>' if dots else ""
     return f'<g class="pp-dots" stroke-width="{width}" opacity="{opacity}">{paths}</g>'
@@ -328,7 +329,7 @@ def _key(arm: Arm) -> str:
     """Which colour is which class."""
     marks = "".join(
         f'<span><svg viewBox="-1 -1 2 2" aria-hidden="true"><circle r="1" fill="{shade}"/></svg>{name}</span>'
-        for name, shade in zip(class_names(_first(arm, "data")), CLASS_COLOURS, strict=True)
+        for name, shade in zip(class_names(_first(arm, "data")), DIGIT_COLOURS, strict=True)
     )
     return f'<div class="pp-key" role="group" aria-label="Colours of the classes">{marks}</div>'
 

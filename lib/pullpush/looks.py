@@ -8,20 +8,21 @@ from dataclasses import dataclass
 PULL = "#2f7fc4"  # a cool blue, everywhere in the book
 PUSH = "#d9701a"  # a warm orange, everywhere in the book
 
-# Ten classes at evenly spaced lightness (L* 38 to 82): they stay apart in greyscale, and by at least 20
+# Eleven classes at evenly spaced lightness (L* 33 to 82): they stay apart in greyscale, and by at least 20
 # CIELAB units for readers with protanopia, deuteranopia or tritanopia (tests/test_figures.py computes it).
 # Neighbouring indices differ in lightness.
 CLASS_COLOURS = (
     "#3f51af", "#f27300", "#7f6127", "#74beb7", "#c15f73",
     "#adc970", "#726c99", "#c192dd", "#6c7ffe", "#00e8a9",
+    "#6900d2",
 )  # fmt: skip
-CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", "*")
+CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "p", "*", ">")
 
 
 # The same markers by plotly's names; in three dimensions it has eight.
 PLOTLY_MARKERS = {
     "o": "circle", "^": "triangle-up", "s": "square", "D": "diamond", "v": "triangle-down",
-    "P": "cross", "X": "x", "<": "triangle-left", "p": "pentagon", "*": "star",
+    "P": "cross", "X": "x", "<": "triangle-left", "p": "pentagon", "*": "star", ">": "triangle-right",
 }  # fmt: skip
 PLOTLY_MARKERS_3D = (
     "circle",
@@ -71,6 +72,8 @@ METHODS = {
     "sup_con": Method("SupCon", "#ab7ae2", "P", "--"),
     "cc": Method("CC", "#d42d57", "<", "--"),
     "rcc": Method("RCC", "#810dff", "p", "-"),
+    "claws": Method("CLAWS", "#1b6f48", "*", "-"),
+    "simclr": Method("SimCLR", "#f05db7", "h", "--"),
     "pixels": Method("raw pixels", "#6f7681", "X", ":"),
     "untrained": Method("untrained", "#8a8f98", "v", ":"),
 }

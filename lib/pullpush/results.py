@@ -36,7 +36,8 @@ __all__ = [
 CHIPS: tuple[Chip, ...] = ("reproduced", "partly", "not", "n too small", "not run yet")
 WORDS = {"not": "not reproduced"}  # what a chip says, where that is not its name
 SOURCES = {"pair_vs_triplet": "the practicum", "cc_vs_rcc": "the report"}  # what sentences call the source
-METRICS = {"acc": "accuracy of the clusters"}  # names of metrics that are no words
+# Names of metrics that are no words.
+METRICS = {"acc": "accuracy of the clusters", "nmi": "NMI", "nmi_test": "NMI on held-out images"}
 
 
 # The ledger as tables ---------------------------------------------------------------------------------------
