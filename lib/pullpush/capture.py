@@ -18,9 +18,10 @@ ORDINARY = 3  # calls before recording: libraries choose their kernels and make 
 def cuda_graph(update: Update) -> Update:
     """For `training.fit(capture=...)`: `update` as it is for three batches, then recorded and replayed.
 
-    update(batch): forward pass to changed weights, on CUDA tensors only; must neither read a value back to
-        the host nor draw random numbers, and its optimizer must be `capturable`. batch: a tensor, or a tuple
-        of tensors, of the same shapes and types in every call.
+    update(batch): forward pass to changed weights, on CUDA tensors only; must not read a value back to the
+        host, and its optimizer must be `capturable`. It may draw from CUDA's default generator, as dropout
+        and stochastic depth do, which goes on from replay to replay; from no other. batch: a tensor, or a
+        tuple of tensors, of the same shapes and types in every call.
     Returns a function with the same results. Raises ValueError for a batch of other shapes or types: a graph
     has fixed ones, so leave incomplete batches out.
     """
