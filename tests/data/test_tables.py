@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -775,6 +776,9 @@ def test_killed_in_the_middle_then_repeated(tiny_har, server, tmp_path: Path) ->
     server.served.append("/har.zip")  # the server stalls the second time
     process = start_har(tmp_path)
     assert server.stalled.wait(300)
+    until = time.monotonic() + 60  # what was sent may lie a moment unread
+    while not leftovers(tmp_path) and time.monotonic() < until:
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert leftovers(tmp_path) == [".har.zip.part"]  # the kill left no time to tidy up
