@@ -7,6 +7,7 @@ from two worker processes of one torch thread each, ours from the main process a
 (what the target is about) and with two (as many cores as the peer uses).
 """
 
+import multiprocessing
 import time
 from typing import Any, NamedTuple
 
@@ -106,6 +107,8 @@ def peer_rate(images: Tensor, chain: transforms.Compose) -> float:
     """Images a second that arrive from the workers, once they are under way."""
     loader = DataLoader(Peer(images, chain), BATCH, shuffle=True, num_workers=WORKERS)
     stamps = [time.perf_counter() for _ in loader]
+    for worker in multiprocessing.active_children():  # which take a moment to go, and our time with them
+        worker.join()
     return BATCH * TIMED / (stamps[-1] - stamps[-1 - TIMED])
 
 
