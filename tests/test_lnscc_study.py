@@ -14,7 +14,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from pullpush import evaluation, figures, ledger, losses, matrix, models
+from pullpush import evaluation, figures, ledger, losses, matrix
 
 CHAPTER = Path(__file__).parents[1] / "book" / "experiments" / "lnscc.ipynb"
 TINY = {"limit": 120, "widths": [16], "contrast_steps": 4, "joint_steps": 3, "neighbours": 6, "dimensions": 3}
@@ -200,7 +200,7 @@ def test_the_layer_starts_unsure_enough_to_learn(trained):
     network = names["make_network"]()
     z = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * 30
     names["place_centres"](network, z.numpy(), 0)
-    centres = torch.as_tensor(models.balanced_start(z, 10, seed=0)["centres"])
+    centres = torch.as_tensor(evaluation.balanced_start(z, 10, seed=0)["centres"])
     layer = network["clusters"]
     logits = centres @ layer.weight.detach().T + layer.bias.detach()
     gaps = logits.diagonal()[:, None] - logits

@@ -127,3 +127,90 @@ def test_mining_on_a_line_by_hand():
 def test_bad_input_says_what_was_given(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class TestShuffledNegatives:
+    def test_every_end_serves_equally_often(self):
+        found = samplers.shuffled_negatives(50, 7, torch.Generator().manual_seed(0))
+        assert found.shape == (50, 7)
+        assert found.dtype == torch.int64
+        assert found.flatten().bincount().tolist() == [7] * 50
+
+    def test_it_is_the_release_written_out(self):
+        """Repeat the rows, shuffle the "from" ones, pair them up with the "to" ones: the same distances."""
+        z_to, z_from = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(1))
+        repeated_to, repeated_from = z_to.repeat_interleave(4, 0), z_from.repeat_interleave(4, 0)
+        order = torch.randperm(24, generator=torch.Generator().manual_seed(5))
+        expected = (repeated_to - repeated_from[order]).norm(dim=1)
+        found = samplers.shuffled_negatives(6, 4, torch.Generator().manual_seed(5))
+        assert torch.equal((z_to[:, None] - z_from[found]).norm(dim=2).flatten(), expected)
+
+    def test_all_partners_are_as_likely(self):
+        """Over many draws each of the 5 x 5 meetings happens in 1 of 5 cases, the own edge included."""
+        generator = torch.Generator().manual_seed(0)
+        met = torch.zeros(5, 5)
+        for _ in range(2000):
+            met.scatter_add_(1, samplers.shuffled_negatives(5, 3, generator), torch.ones(5, 3))
+        # 6,000 draws a row: three in ten thousand rows of a fair shuffle would be off by more than 0.02.
+        assert (met / 6000 - 0.2).abs().max() < 0.02
+
+    def test_the_generator_decides(self):
+        one, same, other = (samplers.shuffled_negatives(50, 10, generator(seed)) for seed in (0, 0, 1))
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other)
+
+    @pytest.mark.parametrize(("m", "negatives"), [(0, 10), (5, 0), (-1, 3)])
+    def test_wrong_sizes_are_refused(self, m, negatives):
+        with pytest.raises(ValueError, match=f"m={m} and negatives={negatives} must be at least 1"):
+            samplers.shuffled_negatives(m, negatives, torch.Generator())
+
+
+class TestSupport:
+    def test_it_is_a_queue_as_a_list_would_keep_it(self):
+        """Batches of changing size, one larger than the whole queue: always the last rows that came."""
+        support, stream = samplers.Support(7, 3, generator(0)), generator(1)
+        expected = support.rows.clone().tolist()
+        for n in (2, 4, 3, 7, 1, 18, 5, 5, 0):
+            z = torch.randn(n, 3, generator=stream)
+            support.push(z)
+            expected = (expected + torch.nn.functional.normalize(z).tolist())[-7:]
+            begin = int(support.oldest)
+            torch.testing.assert_close(support.rows.roll(-begin, 0), torch.tensor(expected))
+
+    def test_it_starts_as_random_directions(self):
+        support = samplers.Support(2000, 3, generator(0))
+        torch.testing.assert_close(support.rows.norm(dim=1), torch.ones(2000))
+        assert support.rows.mean(0).abs().max() < 0.06
+        assert torch.equal(support.rows, samplers.Support(2000, 3, generator(0)).rows)
+
+    def test_what_it_keeps_has_no_gradient_and_a_loss_survives_the_push(self):
+        from pullpush.losses import nnclr
+
+        z = torch.randn(4, 3, generator=generator(2), requires_grad=True)
+        support = samplers.Support(4, 3, generator(0))
+        loss = nnclr(z, z.flip(1), support.rows)
+        expected = torch.autograd.grad(nnclr(z, z.flip(1), support.rows), z)[0]
+        support.push(z)  # overwrites every row that the loss has looked at
+        assert not support.rows.requires_grad
+        assert torch.equal(torch.autograd.grad(loss, z)[0], expected)
+
+    def test_it_lies_in_the_checkpoint_of_its_model_and_has_no_weights(self):
+        model = torch.nn.ModuleDict({"support": samplers.Support(5, 3, generator(0))})
+        model["support"].push(torch.randn(3, 3, generator=generator(1)))
+        again = torch.nn.ModuleDict({"support": samplers.Support(5, 3, generator(9))})
+        again.load_state_dict(model.state_dict())
+        for one in (model, again):
+            one["support"].push(torch.ones(1, 3))
+        assert torch.equal(again["support"].rows, model["support"].rows)
+        assert list(model.parameters()) == []
+
+    def test_wrong_input_is_refused(self):
+        with pytest.raises(ValueError, match="size=0 and d=3 must be at least 1"):
+            samplers.Support(0, 3, generator(0))
+        with pytest.raises(ValueError, match=r"z has shape \(2, 4\); this support holds rows of \(n, 3\)"):
+            samplers.Support(5, 3, generator(0)).push(torch.ones(2, 4))
+
+    def test_the_example_in_the_docstring(self):
+        import doctest
+
+        assert doctest.testmod(samplers) == (0, 4)

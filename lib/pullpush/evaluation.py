@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from pullpush.balanced_start import balanced_start
 from pullpush.clustering import (
     adam_probe,
     clustering_scores,
@@ -28,6 +29,7 @@ from pullpush.outliers import gmm_outliers, outlier_curve
 
 __all__ = [
     "adam_probe",
+    "balanced_start",
     "class_spread",
     "clustering_scores",
     "coverage",

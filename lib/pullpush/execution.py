@@ -26,6 +26,7 @@ from pullpush.parameters import read_schema
 
 KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
 NOTEBOOK_LIMIT = 500_000  # bytes; beyond it the page is told of, not refused
+UNFINISHED = re.compile(r"epoch (\d+)/(?!\1 )\d+ ")  # a line of an epoch that is not the last
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -67,7 +68,8 @@ def _execute_in(work: Path, run: Planned, target: Path, fresh: bool) -> None:
     _execute_notebook(run, work)
     if not (work / "record.json").is_file():
         raise RunFailed(f"{run.name} ended without a record: its notebook must call run.finish.")
-    notebook = clean_notebook((work / "run.ipynb").read_text(encoding="utf-8")).encode()
+    text = (work / "run.ipynb").read_text(encoding="utf-8")
+    notebook = clean_notebook(text, brief=run.profile == "laptop").encode()
     if len(notebook) > NOTEBOOK_LIMIT:
         _say(run, f"run.ipynb has {len(notebook) // 1000} kB; a page should have {NOTEBOOK_LIMIT // 1000}")
     whole = work / "whole"
@@ -157,16 +159,29 @@ def _execute_notebook(run: Planned, work: Path) -> None:
 
 
 def _source(run: Planned, work: Path) -> Path:
-    """The notebook to execute; a laptop run, one of many, leaves out cells tagged `teaching`."""
+    """The notebook to execute; one of many laptop runs goes without `teaching` cells and prose."""
     chapter = records.notebook_path(run.study)
     if run.profile != "laptop":
         return chapter
     notebook = json.loads(chapter.read_text(encoding="utf-8"))
-    notebook["cells"] = [
-        cell for cell in notebook["cells"] if "teaching" not in cell["metadata"].get("tags", [])
-    ]
+    notebook["cells"] = brief_cells(notebook["cells"])
     records.write_json(work / "source.ipynb", notebook)
     return work / "source.ipynb"
+
+
+def brief_cells(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cells without those that only teach; of the text between them, the headings."""
+    kept = []
+    for cell in cells:
+        if "teaching" in cell["metadata"].get("tags", []):
+            continue
+        if cell["cell_type"] == "markdown":
+            heading = "".join(cell["source"]).split("\n")[0]
+            if not heading.startswith("#"):
+                continue
+            cell = cell | {"source": heading}
+        kept.append(cell)
+    return kept
 
 
 def _how_to_go_on(output: Path) -> str:
@@ -241,19 +256,24 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def clean_notebook(text: str) -> str:
-    """An executed notebook fit to be committed: no paths of this machine, printed lines in one piece."""
+def clean_notebook(text: str, brief: bool = False) -> str:
+    """An executed notebook fit to be committed: no paths of this machine, printed lines in one piece.
+
+    brief: of each training only the last epoch's line; the curves have the others.
+    """
     notebook = json.loads(records.portable(text))
     papermill = notebook["metadata"].get("papermill", {})
     for name in ("input_path", "output_path", "environment_variables"):
         papermill.pop(name, None)
     for cell in notebook["cells"]:
+        for name in ("papermill", "execution"):  # the times of each cell
+            cell.get("metadata", {}).pop(name, None)
         if "outputs" in cell:
-            cell["outputs"] = _joined(cell["outputs"])
+            cell["outputs"] = _joined(cell["outputs"], brief)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def _joined(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _joined(outputs: Sequence[dict[str, Any]], brief: bool) -> list[dict[str, Any]]:
     """Outputs of a cell with neighbouring streams joined and of an overwritten line only its last state."""
     joined: list[dict[str, Any]] = []
     for output in outputs:
@@ -266,7 +286,10 @@ def _joined(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for output in joined:
         if output["output_type"] == "stream":
             lines = output["text"].removesuffix("\n").split("\n")
-            output["text"] = [line.rstrip("\r").rsplit("\r", 1)[-1] + "\n" for line in lines]
+            lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines]
+            if brief:
+                lines = [line for line in lines if not UNFINISHED.match(line)]
+            output["text"] = [line + "\n" for line in lines]
     return joined
 
 

@@ -2,11 +2,12 @@
 
 Everything here is an index tensor. Images never pass through a sampler, so choosing 50,000 triplets costs
 milliseconds, and the same indices serve every view, loss and seed that should see the same tuples.
-Taught in "Pair against triplet".
+Taught in "Pair against triplet". One thing here holds more than indices: `Support`, the embeddings of past
+batches among which NNCLR looks for a positive.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def first_per_class(labels: Tensor, per_class: int) -> Tensor:
@@ -132,3 +133,66 @@ def mine(
         semi_hard = nearest.masked_fill(distance <= to_positive, torch.inf)
         farthest = distance.masked_fill(~allowed, -torch.inf).argmax(1)
         return torch.where(semi_hard.isfinite().any(1), semi_hard.argmin(1), farthest)
+
+
+def shuffled_negatives(m: int, negatives: int, generator: torch.Generator) -> Tensor:
+    """Which "from" ends a batch of m edges takes as negatives: row i for the "to" end of edge i.
+
+    The m numbers, `negatives` times each, shuffled once: so each "from" end serves exactly `negatives` times,
+    as in parametric UMAP and the release of LNSCC. Nothing keeps out a neighbour, the same partner twice, or
+    the edge's own end, which one negative in m is.
+
+    m and negatives: at least 1. Returns (m, negatives) int64 in 0..m-1 on the generator's device.
+    Raises ValueError if m or negatives is below 1.
+
+    >>> shuffled_negatives(500, 10, torch.Generator()).shape
+    torch.Size([500, 10])
+    """
+    if m < 1 or negatives < 1:
+        raise ValueError(f"m={m} and negatives={negatives} must be at least 1.")
+    order = torch.randperm(m * negatives, generator=generator, device=generator.device)
+    return (order // negatives).view(m, negatives)
+
+
+class Support(nn.Module):
+    """The embeddings of the last `size` images, first in, first out: where NNCLR looks for neighbours.
+
+    Dwibedi et al. 2021 (arXiv:2104.14548), section 3.2. Taught in "Sample bias". It starts as random
+    directions, as in the paper: in the first steps neighbours mean nothing. It has buffers and no weights, is
+    a module so that it moves with the model it belongs to and lies in its checkpoint, and never waits for a
+    GPU.
+
+    size, d: rows and columns, at least 1. generator: of the random start, drawn on the generator's device.
+    `rows`: (size, d) fp32, of unit length.
+    Raises ValueError if size or d is below 1.
+
+    >>> support = Support(256, 32, torch.Generator())
+    >>> support.push(torch.randn(100, 32))
+    >>> support.rows.shape
+    torch.Size([256, 32])
+    """
+
+    rows: Tensor
+    oldest: Tensor
+
+    def __init__(self, size: int, d: int, generator: torch.Generator) -> None:
+        super().__init__()
+        if size < 1 or d < 1:
+            raise ValueError(f"size={size} and d={d} must be at least 1.")
+        start = torch.randn(size, d, generator=generator, device=generator.device)
+        self.register_buffer("rows", nn.functional.normalize(start))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64, device=start.device))
+
+    @torch.no_grad()
+    def push(self, z: Tensor) -> None:
+        """Put z (n, d), floating point, in the place of the n oldest rows, at unit length, without gradient.
+
+        Of more than `size` rows the last ones stay. Raises ValueError for another shape.
+        """
+        size, d = self.rows.shape
+        if z.ndim != 2 or z.shape[1] != d:
+            raise ValueError(f"z has shape {tuple(z.shape)}; this support holds rows of (n, {d}).")
+        z = nn.functional.normalize(z.detach().to(self.rows), dim=1)[-size:]
+        place = (self.oldest + torch.arange(len(z), device=z.device)) % size
+        self.rows.index_copy_(0, place, z)
+        self.oldest.add_(len(z)).remainder_(size)

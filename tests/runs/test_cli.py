@@ -205,6 +205,22 @@ def test_printed_lines_are_joined() -> None:
     assert found == [["a\n", "bc\n"], None, ["2 %\n"], ["d\n"]]
 
 
+def test_brief_notebooks_keep_the_last_line_of_each_training() -> None:
+    text = "".join(f"epoch {i}/{n}  loss 0.{i}\n" for n in (2, 12) for i in range(1, n + 1))
+    text += "accuracy 1\n"
+    metadata = {"tags": ["method"], "papermill": {"duration": 1.0}, "execution": {"shell": "now"}}
+    output = {"output_type": "stream", "name": "stdout", "text": text}
+    cells = [{"cell_type": "code", "metadata": metadata, "outputs": [output]}]
+    full, brief = (
+        json.loads(execution.clean_notebook(json.dumps({"metadata": {}, "cells": cells}), brief=brief))
+        for brief in (False, True)
+    )
+    assert len(full["cells"][0]["outputs"][0]["text"]) == 15
+    kept = ["epoch 2/2  loss 0.2\n", "epoch 12/12  loss 0.12\n", "accuracy 1\n"]
+    assert brief["cells"][0]["outputs"][0]["text"] == kept
+    assert brief["cells"][0]["metadata"] == {"tags": ["method"]}
+
+
 def test_out_and_an_error_in_a_cell(light: Any, tmp_path: Path) -> None:
     light.write(
         begin="from pullpush import runs\nrun = runs.begin('toy', globals())\n1 / 0", method="", finish=""
@@ -298,6 +314,18 @@ class TestData:
         assert code == 2
         assert "mnist" in printed
 
+    def test_images_tables_and_folders_are_each_checked_as_what_they_are(self, tmp_path: Path) -> None:
+        (tmp_path / "weeds").mkdir()
+        (tmp_path / "own.csv").write_text("a,label\n1,x\n2,y\n3,x\n4,y\n")
+        given = ("data", "check", "digits", "own.csv", "weeds", "pendigits", "--data-root", str(tmp_path))
+        code, printed = call(*given)
+        assert code == 1
+        first, second, third, missing = printed.splitlines()
+        assert [first, second, third] == [f"{name} is whole." for name in ("digits", "own.csv", "weeds")]
+        assert missing.startswith("pendigits: ") and "pullpush data download pendigits" in missing
+        code, printed = call("data", "check", "weedz", "--data-root", str(tmp_path))
+        assert code == 2 and "give the path of their folder" in printed
+
     def test_a_set_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(name: str, root: Path | None) -> Path:
             raise data.DataError("no network: copy the files")
@@ -325,6 +353,12 @@ def test_laptop_runs_leave_out_the_cells_for_teaching(light: Any) -> None:
     notebook = json.loads(light.notebook.read_text())
     shown = {**notebook["cells"][0], "id": "shown", "metadata": {"tags": ["teaching"]}}
     notebook["cells"].insert(2, shown | {"source": 'print("a picture")\n'})
+    prose = {"cell_type": "markdown", "metadata": {}}
+    notebook["cells"].insert(1, prose | {"id": "told", "source": ["## A heading\n", "\n", "and its text"]})
+    notebook["cells"].insert(1, prose | {"id": "more", "source": "more text"})
     light.notebook.write_text(json.dumps(notebook))
     assert "a picture" not in light.pullpush("run", "toy", "--profile", "laptop", "--name", "one")[1]
+    recorded = json.loads((records.run_folder("laptop", "toy", "one") / "run.ipynb").read_text())
+    texts = ["".join(cell["source"]) for cell in recorded["cells"] if cell["cell_type"] == "markdown"]
+    assert texts == ["## A heading"]
     assert "a picture" in light.pullpush("run", "toy", "-p", "epochs", "3")[1]

@@ -25,7 +25,7 @@ def soft_contrast(
 
     d_positive: (m,), distances in the embedding between the two ends of the batch's edges, none below 0;
         `(z_to - z_from).norm(dim=1)` has the slope 0 at distance 0, never nan.
-    d_negative: (m, negatives) or flat, m' distances of negatives, see `shuffled_negatives`.
+    d_negative: (m, negatives) or flat, m' distances of negatives, see `samplers.shuffled_negatives`.
     a, b: above 0; the defaults fit p to UMAP's curve for spread 1 and min_dist 0.1.
     form: "logit" or "umap". In "umap" a negative at distance 0 would cost infinitely much: the square of its
         distance counts 0.001 more, as in umap-learn's gradient, so with the default a and b it costs 5.73.
@@ -52,25 +52,6 @@ def soft_contrast(
             pull = (a * _power(d_positive, 2 * b)).log1p()
             push = (1 / (a * (d_negative.square() + SOFTENED).pow(b))).log1p()
         return (pull.sum() + push.sum()) / (pull.numel() + push.numel())
-
-
-def shuffled_negatives(m: int, negatives: int, generator: torch.Generator) -> Tensor:
-    """Which "from" ends a batch of m edges takes as negatives: row i for the "to" end of edge i.
-
-    The m numbers, `negatives` times each, shuffled once: so each "from" end serves exactly `negatives` times,
-    as in parametric UMAP and the release of LNSCC. Nothing keeps out a neighbour, the same partner twice, or
-    the edge's own end, which one negative in m is.
-
-    m and negatives: at least 1. Returns (m, negatives) int64 in 0..m-1 on the generator's device.
-    Raises ValueError if m or negatives is below 1.
-
-    >>> shuffled_negatives(500, 10, torch.Generator()).shape
-    torch.Size([500, 10])
-    """
-    if m < 1 or negatives < 1:
-        raise ValueError(f"m={m} and negatives={negatives} must be at least 1.")
-    order = torch.randperm(m * negatives, generator=generator, device=generator.device)
-    return (order // negatives).view(m, negatives)
 
 
 def _power(d: Tensor, exponent: float) -> Tensor:

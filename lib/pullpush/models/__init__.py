@@ -1,6 +1,5 @@
 """Networks: one a file, plain `torch.nn.Module`s that create their weights from torch's global generator."""
 
-from pullpush.models.balanced_start import balanced_start
 from pullpush.models.claws import LabelHead, MaskNetwork, Projector
 from pullpush.models.efficientnet import EfficientNetB0
 from pullpush.models.heads import ClusterHead, InstanceHead
@@ -23,6 +22,5 @@ __all__ = [
     "SmallFieldNet",
     "SmallSphereNet",
     "SphereResNet",
-    "balanced_start",
     "mask",
 ]

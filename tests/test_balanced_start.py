@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pullpush.models import balanced_start
+from pullpush.evaluation import balanced_start
 
 
 def blobs(sizes: list[int], seed: int = 0) -> np.ndarray:
