@@ -34,6 +34,7 @@ from pullpush.looks import (
     THEMES,
     Method,
     Theme,
+    class_look,
     colour,
     luminance,
     method,
@@ -157,12 +158,8 @@ def curves(
         for ax, column, title in zip(axes[0], panels, titles, strict=True):
             for i, key in enumerate(keys):
                 part = data if hue is None else data[data[hue] == key]
-                look = METHODS.get(str(key)) or Method(
-                    str(key),
-                    CLASS_COLOURS[i % len(CLASS_COLOURS)] if hue else PULL,
-                    CLASS_MARKERS[i % len(CLASS_MARKERS)],
-                    "-",
-                )
+                shade, marker = class_look(i)
+                look = METHODS.get(str(key)) or Method(str(key), shade if hue else PULL, marker, "-")
                 stats = part.groupby(x)[column].agg(["mean", "min", "max"])
                 where = stats.index.to_numpy()
                 mark = {"marker": look.marker, "markersize": 5} if len(where) <= 15 else {}
@@ -269,7 +266,7 @@ def _points(
 
     traces = []
     for k in present:
-        shade, marker = CLASS_COLOURS[k % len(CLASS_COLOURS)], CLASS_MARKERS[k % len(CLASS_MARKERS)]
+        shade, marker = class_look(k)
         symbol = PLOTLY_MARKERS[marker] if dimensions == 2 else PLOTLY_MARKERS_3D[k % 8]
         traces.append({
             "type": "scatter" if dimensions == 2 else "scatter3d", "mode": "markers", "name": classes[k],
@@ -289,18 +286,11 @@ def _points(
 
     def still(theme: Theme) -> Figure:
         figure, ax = canvas(7.0, 4.6, subplot_kw={"projection": "3d"} if dimensions == 3 else None)
-        shade = {"depthshade": False} if dimensions == 3 else {}  # one colour a class, as the legend has it
+        flat = {"depthshade": False} if dimensions == 3 else {}  # one colour a class, as the legend has it
         for k in present:
             xy = stops[start][classes_of == k].T
-            ax.scatter(
-                *xy,
-                s=16,
-                c=CLASS_COLOURS[k % len(CLASS_COLOURS)],
-                marker=CLASS_MARKERS[k % len(CLASS_MARKERS)],
-                linewidths=0,
-                label=classes[k],
-                **shade,
-            )
+            shade, marker = class_look(k)
+            ax.scatter(*xy, s=16, c=shade, marker=marker, linewidths=0, label=classes[k], **flat)
         beside = 1.0 if dimensions == 2 else 1.08  # the label of the upright axis stands right of its axes
         ax.legend(loc="center left", bbox_to_anchor=(beside, 0.5), handletextpad=0.2)
         if dimensions == 2:

@@ -80,6 +80,11 @@ METHODS = {
 METHOD_COLOURS = {name: style.colour for name, style in METHODS.items()}
 
 
+def class_look(k: int) -> tuple[str, str]:
+    """Colour and marker of the k-th class; from the twelfth on they come round again."""
+    return CLASS_COLOURS[k % len(CLASS_COLOURS)], CLASS_MARKERS[k % len(CLASS_MARKERS)]
+
+
 def method(name: str) -> Method:
     """The look of a method. Raises ValueError for a name that has none, with the nearest one that has."""
     if name in METHODS:

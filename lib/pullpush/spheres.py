@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pullpush.display import HasProvenance, show
-from pullpush.looks import CLASS_COLOURS, CLASS_MARKERS, LIGHT, PLOTLY_MARKERS_3D, Theme
+from pullpush.looks import LIGHT, PLOTLY_MARKERS_3D, Theme, class_look
 from pullpush.stills import canvas, sprite_once
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def spheres(
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter3d", "mode": "markers", "name": classes[k], "scene": scene, "meta": {"panel": i},
-            "marker": {"color": CLASS_COLOURS[k % 10], "symbol": PLOTLY_MARKERS_3D[k % 8], "size": 3.5},
+            "marker": {"color": class_look(k)[0], "symbol": PLOTLY_MARKERS_3D[k % 8], "size": 3.5},
             "showlegend": i == 0,
         }
         for i, scene in enumerate(scenes)
@@ -221,10 +221,9 @@ def _draw(ax: Any, xyz: Any, labels: Any, axes: Sequence[str], theme: Theme) -> 
     for near, size, weight in ((False, 14, 0.45), (True, 24, 1.0)):
         for k in np.unique(labels):
             x, y = points[(labels == k) & ((points[:, 2] > 0) == near), :2].T
-            shade = weight * np.array(to_rgb(CLASS_COLOURS[k % 10])) + (1 - weight) * np.array(
-                to_rgb(theme.paper)
-            )
-            ax.scatter(x, y, s=size, color=shade, marker=CLASS_MARKERS[k % 10], linewidths=0, zorder=2 + near)
+            colour, marker = class_look(k)
+            shade = weight * np.array(to_rgb(colour)) + (1 - weight) * np.array(to_rgb(theme.paper))
+            ax.scatter(x, y, s=size, color=shade, marker=marker, linewidths=0, zorder=2 + near)
     for letter, (x, y) in zip(axes, 1.06 * screen[:, :2], strict=True):
         ax.text(x, y, letter, ha="center", va="center", fontsize=8, color=theme.ink)
     ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
@@ -234,10 +233,10 @@ def _draw(ax: Any, xyz: Any, labels: Any, axes: Sequence[str], theme: Theme) -> 
 def _legend(figure: Figure, names: Mapping[int, str], title: str) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=CLASS_COLOURS[k % 10], marker=CLASS_MARKERS[k % 10], ls="", ms=6, label=name)
-        for k, name in names.items()
-    ]
+    handles = []
+    for k, name in names.items():
+        colour, marker = class_look(k)
+        handles.append(Line2D([], [], color=colour, marker=marker, ls="", ms=6, label=name))
     figure.legend(
         handles=handles, title=title, title_fontsize=9, loc="outside lower center",
         ncols=10 if sum(map(len, names.values())) < 40 else 5, handletextpad=0.1, columnspacing=1.2,

@@ -268,7 +268,8 @@ def test_root_without_the_set(tiny_mnist, closed_root, server) -> None:
             data.load("mnist", folder)
         message = one_sentence(error)
         assert "Permission denied" in message and str(folder) in message
-        assert "$PULLPUSH_DATA" in message and "train-images-idx3-ubyte" in message
+        files = ", ".join(torchvision_sets.SOURCES["mnist"].files)
+        assert message.endswith(f"$PULLPUSH_DATA, or have {files} put into {folder}/MNIST/raw.")
     assert not server.served
 
 

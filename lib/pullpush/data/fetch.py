@@ -1,9 +1,9 @@
 """Files from their public homes: one process at a time, whole or not at all, always against a digest.
 
 Where a home's digest is known it is pinned here in the code. Where nobody publishes one, the file is trusted
-on
-first use: the sha256 found then is written beside it (`FILE.sha256`, as `sha256sum -c` reads it), and every
-later copy must have it. What else is known of such a file, such as its counts, is checked by who reads it.
+on first use: the sha256 found then is written beside it (`FILE.sha256`, as `sha256sum -c` reads it), and
+every later copy must have it. What else is known of such a file, such as its counts, is checked by who reads
+it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ class Remote:
 
 
 @contextmanager
-def alone(name: str, root: Path) -> Iterator[None]:
-    """Hold the lock of a data set under `root` while others wait. Raises DataError without permission."""
+def alone(name: str, root: Path, otherwise: str = "") -> Iterator[None]:
+    """Hold the lock of a data set under `root` while others wait. Raises DataError without permission.
+
+    otherwise: what else the reader can do, as the end of the error's sentence: ", or ...".
+    """
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / f".{name}.lock")
@@ -53,7 +56,7 @@ def alone(name: str, root: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"{name} is not whole in {root} and cannot be downloaded there ({error.strerror or error}): name "
-            f"a folder you can write to with root, --data-root or $PULLPUSH_DATA."
+            f"a folder you can write to with root, --data-root or $PULLPUSH_DATA{otherwise}."
         ) from error
     try:
         yield

@@ -42,8 +42,7 @@ class TableSet:
     x: (n, d) float32, a Tensor, or a scipy CSR matrix where most of it is 0 (reuters, reuters10k, an own
     sparse .npz); finite, in natural units. labels: (n,) int64 in [0, len(classes)).
     digest: sha256, in hex, of the bytes of x (CSR: data, then indices and indptr as int32) followed by those
-    of
-    labels: exactly what is held here, so a `limit` or another `split` has another digest.
+    of labels: exactly what is held here, so a `limit` or another `split` has another digest.
     rows: (n,) int64, which row of the file each was; only of a table of the user's own, which is reordered.
     """
 

@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from pullpush.data.imageset import DataError, root_folder
-
-SILENCE = 30.0  # seconds without a byte after which a download is given up
+from pullpush.data.fetch import SILENCE, alone, command, scratch
+from pullpush.data.imageset import DataError
 
 
 @dataclass(frozen=True)
@@ -173,52 +171,38 @@ def download(name: str, root: Path) -> Path:
     """
     if not faults_of(name, root):  # before the lock: a whole set on a read-only disk needs none
         return root / SOURCES[name].folder
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / f".{name}.lock")
-        lock.acquire()
-    except OSError as error:
-        raise DataError(
-            f"{name} is not whole in {root} and cannot be downloaded there ({error.strerror or error}): name "
-            f"a folder you can write to with root, --data-root or $PULLPUSH_DATA, or have {_file_list(name)} "
-            f"put into {root / SOURCES[name].folder}."
-        ) from error
-    try:
+    source = SOURCES[name]
+    with alone(name, root, f", or have {', '.join(source.files)} put into {root / source.folder}"):
         if faults_of(name, root):  # another process may have finished while this one waited
             _fetch(name, root)
-    finally:
-        lock.release()
-    return root / SOURCES[name].folder
+    return root / source.folder
 
 
 def _fetch(name: str, root: Path) -> None:
     """Download into a folder next to the target, check, and move each file over. Call it under the lock."""
     source = SOURCES[name]
-    part = root / f".{name}.part"
-    shutil.rmtree(part, ignore_errors=True)  # left by a killed process: the lock says nobody uses it
     print(f"Getting {name} into {root}", file=sys.stderr, flush=True)
     try:
-        for archive in source.archives:  # torchvision keeps one whose md5 is right and fetches the others
-            if (root / archive).is_file():
-                (part / archive).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(root / archive, part / archive)
-        with _socket_timeout(SILENCE):
-            _torchvision_class(name)(part, download=True)
-        faults = faults_of(name, part)
-        if faults:
-            raise RuntimeError("; ".join(f"{file} is {fault}" for file, fault in faults.items()))
-        (root / source.folder).mkdir(parents=True, exist_ok=True)
-        for file in source.files:
-            os.replace(part / source.folder / file, root / source.folder / file)
+        with scratch(name, root) as part:
+            for archive in source.archives:  # torchvision keeps one whose md5 is right and fetches the others
+                if (root / archive).is_file():
+                    (part / archive).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(root / archive, part / archive)
+            with _socket_timeout(SILENCE):
+                _torchvision_class(name)(part, download=True)
+            faults = faults_of(name, part)
+            if faults:
+                raise RuntimeError("; ".join(f"{file} is {fault}" for file, fault in faults.items()))
+            (root / source.folder).mkdir(parents=True, exist_ok=True)
+            for file in source.files:
+                os.replace(part / source.folder / file, root / source.folder / file)
     except (RuntimeError, OSError, EOFError, http.client.HTTPException) as error:
         archives = [root / archive for archive in source.archives]
         raise DataError(
             f"{name} could not be downloaded into {root} ({_reason(error)}): check the network and the disk "
-            f"and run `{_command(name, root)}` again, or put {', '.join(path.name for path in archives)} "
+            f"and run `{command(name, root)}` again, or put {', '.join(path.name for path in archives)} "
             f"into {archives[0].parent}."
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _read_part(name: str, root: Path, train: bool) -> tuple[Tensor, Tensor]:
@@ -265,16 +249,6 @@ def _sentence(name: str, root: Path, faults: dict[str, str]) -> str:
     path = root / SOURCES[name].folder / file
     others = f" (and {len(faults) - 1} more of its files)" if len(faults) > 1 else ""
     return (
-        f"{name}: {path} is {fault}{others}; run `{_command(name, root)}` to fetch a whole one, "
+        f"{name}: {path} is {fault}{others}; run `{command(name, root)}` to fetch a whole one, "
         f"or name another data root with root, --data-root or $PULLPUSH_DATA."
     )
-
-
-def _command(name: str, root: Path) -> str:
-    """The command that fetches the set into this root, in the reader's shell."""
-    option = "" if root == root_folder() else f" --data-root {root}"
-    return f"pullpush data download {name}{option}"
-
-
-def _file_list(name: str) -> str:
-    return ", ".join(SOURCES[name].files)
