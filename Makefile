@@ -18,11 +18,11 @@ SNAKEMAKE := $(BIN)/python -m snakemake -s papermill_runs/Snakefile --nolock --r
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book runs serve test lint bench lock clean
+.PHONY: help env book runs exercises serve test lint bench lock clean
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
 	@echo "Python is $(PYTHON); another one by: make env PYTHON=python3.12"
 
 env: $(STAMP) ## the Python environment .venv, exactly as requirements.lock pins it
@@ -47,6 +47,9 @@ book: env ## run every notebook at quick size, then render the site
 
 runs: env ## the runs of a profile that have no record yet: PROFILE=laptop|paper [RERUN=stale|RUN] [JOBS=2]
 	$(SNAKEMAKE) profile=$(PROFILE) $(if $(RERUN),rerun=$(RERUN))
+
+exercises: env ## the chapters as notebooks for students, without their solutions, into _build/exercises
+	@$(BIN)/python -m pullpush.cli exercises
 
 # A notebook's cells stay on one worker (loadfile); the last line is pytest's summary.
 test: env ## the tests, ruff and mypy among them, and every notebook at quick size

@@ -143,6 +143,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "matrix": {"parameters", "records"},
     "execution": {"parameters", "records", "matrix"},
     "runs": {"parameters", "fingerprint", "records", "matrix"},
+    "foundations": {"parameters", "records"},
+    "exercises": {"records"},
+    "grading": {"exercises", "parameters", "records"},
 }
 # These stay out of what is not named above, too.
 METHOD_PARTS = {"losses", "models", "samplers", "views", "crops", "graph"}

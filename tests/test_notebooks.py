@@ -12,6 +12,7 @@ import yaml
 BOOK = Path(__file__).parents[1] / "book"
 NOTEBOOKS = sorted(path for path in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 EXPERIMENTS = [path for path in NOTEBOOKS if path.parent.name == "experiments"]
+FOUNDATIONS = [path for path in NOTEBOOKS if path.parent.name == "foundations"]
 
 
 def name_of(path: Path) -> str:
@@ -84,3 +85,22 @@ def test_experiment_shows_its_method(path):
     cells = tagged(read(path), "method")
     assert cells, "no cell is tagged 'method'"
     assert max(len(cell.source.splitlines()) for cell in cells) <= 28
+
+
+@pytest.mark.parametrize("path", FOUNDATIONS, ids=name_of)
+def test_chapter_of_foundations_is_plain_and_says_where_its_figures_come_from(path):
+    """No parameters and no record; every figure has the chapter as its origin, under the notebook's name."""
+    notebook = read(path)
+    assert tagged(notebook, "parameters") == []
+    calls = [
+        node
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for node in ast.walk(ast.parse(python(cell)))
+        if isinstance(node, ast.Call)
+    ]
+    named = [ast.unparse(call) for call in calls if ast.unparse(call.func) == "foundations.chapter"]
+    assert named == [f"foundations.chapter({path.stem!r})"]
+    drawn = [call for call in calls if {word.arg for word in call.keywords} >= {"caption"}]
+    assert drawn
+    assert [call.lineno for call in drawn if "run=chapter" not in map(ast.unparse, call.keywords)] == []

@@ -5,11 +5,13 @@ import re
 import shutil
 from pathlib import Path
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
-from pullpush import ledger, records, results
+from pullpush import figures, ledger, records, results, statistics
 from pullpush.parameters import read_schema
 
 ROOT = Path(__file__).parents[1]
@@ -254,6 +256,62 @@ def test_a_misspelled_key_of_a_claim_is_named(repository):
         ledger.read_claims()
 
 
+# --- many tests at once ---
+
+
+def test_luck_is_the_one_sided_t_test():
+    from scipy import stats
+
+    for values in ([0.1, 0.2, 0.05, -0.02, 0.3], [-1.0, 0.5, 0.1], [3.0, 2.0]):
+        expected = stats.ttest_1samp(values, 0, alternative="greater").pvalue
+        assert ledger.by_luck(statistics.interval(values)) == pytest.approx(expected, rel=1e-10)
+    edge = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
+    half = statistics.interval(edge).high
+    assert ledger.by_luck(statistics.interval(edge + half)) == pytest.approx(0.025)
+    assert [ledger.by_luck(statistics.interval([x] * 5)) for x in (1.0, 0.0, -1.0)] == [0.0, 0.5, 1.0]
+    assert np.isnan(ledger.by_luck(statistics.interval([1.0]))) and np.isnan(ledger.by_luck(None))
+
+
+def made_up(differences, test="a > b"):
+    """A claim of one comparison, with these differences by seed."""
+    claim = ledger.Claim("x", STUDY, "paper", "c", "s", "p", {})
+    found = statistics.interval(differences)
+    verdict = statistics.verdict(found, ">=" if ">=" in test else ">")
+    part = ledger.Comparison(claim, "one", test, (), pd.Series(differences), np.nan, verdict)
+    return ledger.Judged(claim, (part,))
+
+
+def test_chance_counts_decided_differences_alone():
+    strong, weak = [1.0, 1.1, 0.9, 1.0, 1.05], [0.1, 0.3, 0.05, 0.2, 0.15]
+    every = [
+        *(made_up(strong) for _ in range(3)), made_up(weak), made_up([-x for x in strong]),
+        made_up(strong[:3]), made_up(strong, "a >= b"), made_up([0.01, -0.01, 0.02, 0.0, -0.02]),
+    ]  # fmt: skip
+    chance = ledger.by_chance(every)
+    assert len(chance.decided) == 6 and chance.expected == pytest.approx(0.15)
+    assert (chance.upheld, chance.reversed, len(chance.standing)) == (4, 1, 3)  # the weak one does not stand
+    alone = ledger.by_chance([made_up(weak)])
+    assert (alone.upheld, len(alone.standing)) == (1, 1)  # alone it does
+    assert ledger.by_chance([]).expected == 0
+
+
+def test_chance_upholds_one_in_forty_of_differences_that_are_zero():
+    random = np.random.default_rng(0)
+    chance = ledger.by_chance([made_up(random.normal(size=5)) for _ in range(2000)])
+    for count in (chance.upheld, chance.reversed):
+        assert abs(count - chance.expected) < 4 * np.sqrt(chance.expected)
+    assert len(chance.standing) <= 1
+
+
+def test_a_band_of_counts_speaks_of_no_points(repository, monkeypatch):
+    """An elbow is a number of groups: "within 1", where an accuracy says "within 3 points"."""
+    monkeypatch.setattr(ledger, "_values", lambda *_: pd.Series([7.0, 7.0, 8.0, 7.0, 7.0]))
+    words = {part.test: part.verdict.word for part in judged("rcc-elbow", "cc_vs_rcc").comparisons}
+    assert words["mnist-rcc-k5 = paper ± 1"] == "farther than 1"
+    assert words["mnist-cc-k5 = paper ± 1"] == "partly within 1"
+    assert judged("twelve-accuracies").comparisons[0].verdict.word == "farther than 5 points"
+
+
 # --- tables ---
 
 
@@ -313,12 +371,21 @@ def test_ablations_pair_runs_that_differ_in_one_setting(repository):
 
 
 def test_the_tally_counts_claims_and_what_chance_would_find(repository):
-    repository.record("paper", "mnist-simclr-triplet")
     every = ledger.judge(STUDY)
-    parts = sum(len(one.comparisons) for one in every)
+    parts = [part for one in every for part in one.comparisons]
+    asked = sum(part.test.count(" > ") for part in parts)
     told = results.tally(every)
-    assert told.startswith(f"Of {len(every)} claims, {len(every)} are not run yet.") or "partly" in told
-    assert f"They make {parts} comparisons, " in told and f"{round(0.05 * parts)} would look" in told
+    assert told.startswith(f"Of {len(every)} claims, {len(every)} are not run yet. They make {len(parts)} ")
+    assert f"{asked} of them ask for a difference above zero. None of these has the seeds" in told
+    repository.fill()
+    every = ledger.judge(STUDY)
+    decided = [part for one in every for part in one.comparisons if part.decided and " > " in part.test]
+    upheld = sum(part.verdict.chip == "reproduced" for part in decided)
+    told = results.tally(every)
+    assert 10 < upheld <= len(decided) < asked  # the claim on laptop runs has no records
+    assert f"Of these, {len(decided)} are decided and {upheld} upheld." in told
+    assert f"one in forty: {0.025 * len(decided):.1f} on average." in told
+    assert f"Of the {upheld} upheld {len(ledger.by_chance(every).standing)} stand" in told
 
 
 @pytest.mark.parametrize("filled", ["none", "some", "all"])
@@ -337,6 +404,64 @@ def test_cards_and_tables_of_verdicts_read_at_every_stage(repository, filled):
     assert expected in card
     assert "nan" not in re.sub(r"<[^>]*>", "", card + verdicts)
     assert ("runs/paper" in verdicts) == (filled != "none")
+
+
+def execute_ledger(monkeypatch):
+    """Execute the ledger's page; what it draws, by name, and all that it says."""
+    drawn, said = {}, []
+    for kind in ("show", "table"):
+        monkeypatch.setattr(figures, kind, lambda name, *given, **told: drawn.update({name: (given, told)}))
+    monkeypatch.setattr("IPython.display.display", lambda output: said.append(output.data))
+    names = {}
+    for cell in nbformat.read(ROOT / "book" / "results" / "ledger.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    for _, told in drawn.values():
+        if "still" in told:
+            for theme in figures.THEMES:
+                told["still"](theme)
+    return names, drawn, "\n".join(said)
+
+
+@pytest.mark.parametrize("filled", ["none", "some", "all"])
+def test_the_ledger_reads_at_every_stage(repository, monkeypatch, filled):
+    for profile in ("laptop", "paper"):  # the real plans, of all studies
+        shutil.copy(ROOT / "papermill_runs" / f"{profile}.yaml", repository.root / "papermill_runs")
+    if filled == "some":
+        repository.record("paper", "mnist-none-pair")
+        repository.record("paper", "mnist-none-triplet")
+    elif filled == "all":
+        repository.fill()
+    names, drawn, said = execute_ledger(monkeypatch)
+    plain = re.sub(r"<[^>]*>", "", said)
+    assert not re.search(r"\bnan\b", plain)
+    for claim in ledger.read_claims():
+        assert claim.claim.replace("<", "&lt;") in said and claim.protocol in said
+    rows = drawn["counts"][0][0].set_index("study")
+    assert rows["claims"].tolist() == [*map(len, names["of"].values()), len(names["every"])]
+    assert rows.loc["all four", "decided"] == {"none": 0, "some": 3, "all": 36}[filled]
+    assert ("distances" in drawn) == (filled != "none")
+    assert rows["link"].tolist()[:4] == [f"{study}.html" for study in names["STUDIES"]]
+    for study in names["STUDIES"]:
+        assert (ROOT / "book" / "results" / f"{study}.ipynb").is_file()
+    if filled == "some":  # of the pair and the triplet: one difference, two agreements with the paper
+        assert drawn["distances"][1]["data"]["comparison"].tolist() == ["MNIST, none"]
+
+
+def test_the_ledgers_rows_tell_the_whole_protocol(repository):
+    repository.record("paper", "mnist-none-pair")
+    repository.record("paper", "mnist-none-triplet")
+    text = results.verdicts([judged("triplet-over-pair")], fold=3, whole=True).data
+    about = "Profile paper; metric <code>accuracy</code>; data MNIST, CIFAR-10; 12 runs; n = 5 seeds."
+    assert about in text and "1 of 6 comparisons upheld</summary>" in text
+    assert about not in results.verdicts([judged("triplet-over-pair")]).data
+    repository.fill()
+    text = results.verdicts([judged("triplet-over-pair")], fold=3, whole=True).data
+    means = [part.ours.mean for part in judged("triplet-over-pair").comparisons]
+    low, high = statistics.difference(min(means)), statistics.difference(max(means))
+    assert f"6 of 6 comparisons upheld, ours {low} to {high}</summary>" in text
+    text = results.verdicts([judged("eight-scattered")], whole=True).data
+    assert "In the source: no number." in text
 
 
 def test_write_fills_blocks_and_says_what_changed(repository):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pullpush import pages, stage
+from pullpush import foundations, pages, stage
 
 REPOSITORY = Path(__file__).parents[1]
 RECORD = {
@@ -127,6 +127,57 @@ def test_a_chapter_that_has_not_run_is_shown_without_outputs(root, executions, c
     shutil.rmtree(root / "_build" / "quick")
     assert cells(stage.gather(root), "experiments/toy.ipynb")[1]["source"] == "print(1)"
     assert "toy has not been executed" in capsys.readouterr().err
+
+
+def test_a_chapter_of_foundations_shows_its_outputs_and_folds_its_solutions(root, executions):
+    solved = code("def one():\n    # begin solution\n    return 1\n    # end solution", ["solution"])
+    source = [prose("# Idea"), solved, code("assert one() == 1", ["check"]), code("print(one())")]
+    save(root / "book" / "foundations" / "idea.ipynb", *source)
+    stage.gather(root)
+    assert executions == ["idea.ipynb", "toy.ipynb"]  # nothing was there yet
+    done = root / "_build" / "foundations" / "idea.ipynb"
+    save(done, *source[:3], code("print(one())", [], [said("1\n")]))
+    _, task, solution, check, shown = cells(stage.gather(root), "foundations/idea.ipynb")
+    assert executions == ["idea.ipynb", "toy.ipynb"]  # the Snakefile keeps it up to date
+    assert shown["outputs"] == [said("1\n")] and check["source"] == "assert one() == 1"
+    assert "...  # your code" in task["source"] and "return" not in task["source"]
+    assert "hide-cell" in solution["metadata"]["tags"] and "return 1" in solution["source"]
+    save(root / "book" / "foundations" / "idea.ipynb", *source[:2])
+    save(done, *source[:2])
+    with pytest.raises(stage.StageError, match=r"book/foundations/idea.ipynb: the last solution has no cell"):
+        stage.gather(root)
+
+
+def test_a_chapter_of_foundations_is_executed_whole_or_not_at_all(root):
+    path, done = root / "book" / "foundations" / "idea.ipynb", root / "_build" / "foundations" / "idea.ipynb"
+    save(path, prose("# Idea"), code("print(6 * 7)"))
+    assert foundations.names() == ["idea"] and foundations.main([]) == 0
+    assert json.loads(done.read_text())["cells"][1]["outputs"][0]["text"] == ["42\n"]
+    before = done.read_bytes()
+    save(path, code("print(1)"), code("{}['gone']"))
+    with pytest.raises(
+        foundations.ChapterFailed, match=r"book/foundations/idea.ipynb failed in cell 2: KeyError"
+    ):
+        foundations.execute(path, done)
+    assert done.read_bytes() == before
+
+
+def test_a_chapter_that_reads_records_follows_them(root):
+    path = root / "book" / "foundations" / "idea.ipynb"
+    save(path, code("1"))
+    assert foundations.inputs("idea") == [path]  # this root has no library
+    save(path, code("runs.load_records('toy')"))
+    assert foundations.inputs("idea") == [path, root / RUN / "record.json"]
+
+
+def test_the_origin_of_a_figure_without_a_run_is_its_chapter(root, capsys):
+    save(root / "book" / "foundations" / "idea.ipynb", code("1"))
+    origin = foundations.chapter("idea").provenance()
+    assert origin["notebook"] == "book/foundations/idea.ipynb" and origin["commit"] is None  # no repository
+    assert origin["command"] == "python -m pullpush.foundations idea" and "torch" in origin["versions"]
+    with pytest.raises(ValueError, match=r"No notebook 'ideal' in book/foundations. Did you mean 'idea'"):
+        foundations.chapter("ideal")
+    assert foundations.main(["ideal"]) == 1 and "Did you mean 'idea'" in capsys.readouterr().err
 
 
 def test_a_committed_run_becomes_a_page_without_prose(root, executions):

@@ -269,7 +269,7 @@ def data_list(data_root: DataRoot = None) -> None:
 
     for name in data.table_names():
         try:
-            (data.check if name in data.names() else data.check_table)(name, data_root)
+            data.check_table(name, data_root)
             typer.echo(f"{name:15} here")
         except data.DataError:
             typer.echo(f"{name:15} absent: pullpush data download {name}")
@@ -290,7 +290,7 @@ def data_download(names: Names = None, data_root: DataRoot = None) -> None:
 
     with _sentences(data.DataError):
         for name in names or data.table_names():
-            (data.download if name in data.names() else data.download_table)(name, data_root)
+            data.download_table(name, data_root)
             typer.echo(f"{name} is whole.")
 
 
@@ -302,6 +302,7 @@ def data_check(names: Names = None, data_root: DataRoot = None) -> None:
     bad = False
     with _sentences():
         for name in names or data.table_names():
+            # Any other name is a folder of images, which is no table.
             is_table = name in data.table_names() or name.casefold().endswith((".npz", ".csv"))
             try:
                 (data.check_table if is_table else data.check)(name, data_root)
@@ -328,6 +329,51 @@ def results(
         typer.echo(f"{'out of date' if check else 'written'}: {_relative(path)}")
     if check and outdated:
         raise typer.Exit(1)
+
+
+@app.command("exercises")
+def exercises_(
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder of the notebooks (default: _build/exercises).")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Replace notebooks that differ, and the work in them.")
+    ] = False,
+) -> None:
+    """Write the chapters as notebooks for students: each solution replaced by '...  # your code'."""
+    from pullpush import exercises
+
+    with _sentences():
+        done = exercises.write(out, fresh=fresh)
+    folder = _relative(out.resolve() if out else records.root() / "_build" / "exercises")
+    for name, state in done.items():
+        why = ": it differs, and may hold work. --fresh replaces it" if state == "kept" else ""
+        typer.echo(f"{state}: {folder / name}{why}")
+
+
+@app.command("grade")
+def grade_(
+    folder: Annotated[Path, typer.Argument(help="Folder of submissions: notebooks, in folders or not.")],
+    chapter: Annotated[
+        str | None, typer.Option(help="Such as one_family (default: the one whose checks are in it).")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Time of one submission.")] = 300,
+    megabytes: Annotated[int, typer.Option(min=1, help="Memory of one, beyond its libraries.")] = 2000,
+    csv: Annotated[Path | None, typer.Option(help="The table (default: grades.csv in the folder).")] = None,
+) -> None:
+    """Run the checks of a chapter over submissions, each in a process of its own. It is no sandbox."""
+    from pullpush import grading
+
+    with _sentences():
+        graded = grading.grade(
+            folder,
+            chapter=chapter,
+            seconds=seconds,
+            megabytes=megabytes,
+            say=lambda one: typer.echo(grading.line(one)),
+        )
+        grading.write_csv(graded, csv or folder / "grades.csv")
+    typer.echo(f"written: {_relative((csv or folder / 'grades.csv').resolve())}")
 
 
 if __name__ == "__main__":

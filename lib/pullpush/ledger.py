@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import yaml
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 TEST = re.compile(r"(?P<left>.+?)\s+(?P<relation>>=|>)\s+(?P<right>.+)")
 AGREES = re.compile(r"(?P<run>\S+)\s+=\s+paper\s+±\s+(?P<band>[\d.]+)")
+BY_CHANCE = (1 - statistics.CONFIDENCE) / 2  # how often a difference that is zero is upheld
 SIDE = re.compile(r"(?:(?P<run>[\w.-]+):)?(?P<quantity>\w+)(?:\[(?P<members>[^\]]+)\])?")
 
 
@@ -73,6 +74,18 @@ class Comparison:
     def ours(self) -> Interval | None:
         return None if self.by_seed is None else statistics.interval(self.by_seed)
 
+    @property
+    def asks(self) -> Literal["above zero", "at most a point below", "near the paper"]:
+        """What its test asks of our number."""
+        if AGREES.fullmatch(self.test):
+            return "near the paper"
+        return "at most a point below" if " >= " in self.test else "above zero"
+
+    @property
+    def decided(self) -> bool:
+        """Whether there are enough seeds to judge it."""
+        return self.verdict.chip in ("reproduced", "partly", "not")
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -92,7 +105,7 @@ class Judged:
     @property
     def judged(self) -> int:
         """Comparisons with enough seeds."""
-        return sum(one.verdict.chip in ("reproduced", "partly", "not") for one in self.comparisons)
+        return sum(one.decided for one in self.comparisons)
 
     @property
     def average(self) -> Interval | None:
@@ -153,11 +166,73 @@ def judge(study: str | None = None) -> list[Judged]:
     ]
 
 
+# Many tests at once -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What chance alone may do to the decided comparisons that ask for a difference above zero.
+
+    Each has an interval at 95 %, so a difference that is zero in truth is upheld one time in forty (2.5 %),
+    and lies below zero as often. The mean of that count needs no independence: comparisons share runs.
+    """
+
+    decided: tuple[Comparison, ...]
+    standing: tuple[Comparison, ...]  # of those upheld, the ones that Holm's correction leaves standing
+
+    @property
+    def upheld(self) -> int:
+        return sum(one.verdict.chip == "reproduced" for one in self.decided)
+
+    @property
+    def reversed(self) -> int:
+        """Those whose whole interval lies on the other side of zero."""
+        return sum(one.verdict.word == "lower" for one in self.decided)
+
+    @property
+    def expected(self) -> float:
+        """How many would be upheld on average if every one of them were zero in truth."""
+        return BY_CHANCE * len(self.decided)
+
+
+def by_chance(judged: Iterable[Judged]) -> Chance:
+    """The decided comparisons that ask for a difference above zero, and which stand if all are tested.
+
+    Holm 1979: with the N probabilities of `by_luck` in rising order, the i-th stands while it and all before
+    it are at most 0.025 / (N - i + 1). Then the probability that even one of those standing is luck is 2.5 %.
+    """
+    parts = [part for one in judged for part in one.comparisons if part.asks == "above zero" and part.decided]
+    order = sorted(parts, key=lambda part: by_luck(part.ours))
+    standing: list[Comparison] = []
+    for i, part in enumerate(order):
+        if by_luck(part.ours) > BY_CHANCE / (len(order) - i):
+            break
+        standing.append(part)
+    return Chance(tuple(parts), tuple(standing))
+
+
+def by_luck(found: Interval | None) -> float:
+    """How probable a mean as high as this or higher is if it is zero in truth: Student's t, one-sided.
+
+    It is 0.025 where the interval begins at zero. nan below two seeds.
+    """
+    from scipy.special import stdtr
+
+    if found is None or found.n < 2:
+        return math.nan
+    spread = float(np.std(found.values, ddof=1)) / math.sqrt(found.n)
+    if spread == 0:
+        return 0.0 if found.mean > 0 else 0.5 if found.mean == 0 else 1.0
+    return float(stdtr(found.n - 1, -found.mean / spread))
+
+
 def _compare(claim: Claim, label: str, test: str) -> Comparison:
     if found := AGREES.fullmatch(test):
         run, band = found["run"], float(found["band"])
         scores, paper = _values(claim, run, None), _reported(claim, run)
         verdict = statistics.agreement(None if scores is None else statistics.interval(scores), paper, band)
+        if band >= 1:  # of counts, such as groups: there are no points
+            verdict = Verdict(verdict.chip, verdict.word.replace(f"{100 * band:g} points", f"{band:g}"))
         return Comparison(claim, label, test, (run,), scores, paper, verdict)
     found = TEST.fullmatch(test)
     if not found:

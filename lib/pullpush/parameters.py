@@ -53,6 +53,9 @@ Features = Literal["auto", "raw", "standard", "pca"]
 EdgeLoss = Literal["logit", "umap"]
 Prior = Literal["uniform", "estimated"]
 Assignment = Literal["centres", "fc"]
+Method = Literal[
+    "pair", "triplet", "nt_xent", "sup_con", "cc", "rcc", "claws", "lnscc", "untrained", "pixels"
+]  # fmt: skip
 Temperature = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -65,6 +68,7 @@ ANNOTATIONS: dict[str, Any] = {
     "Split": Split, "Share": Share, "Approach": Approach, "Encoder": Encoder, "Gate": Gate,
     "GateSource": GateSource, "Positives": Positives, "Clusterer": Clusterer, "Features": Features,
     "EdgeLoss": EdgeLoss, "Prior": Prior, "Assignment": Assignment,
+    "Method": Method,
 }  # fmt: skip
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pullpush import records, statistics
-from pullpush.ledger import Comparison, Judged, judge, reported
+from pullpush.ledger import Comparison, Judged, by_chance, judge, reported
 from pullpush.parameters import nearest
 from pullpush.statistics import Chip, Interval
 from pullpush.tables import Ablation, Arm, Origin, ablations, arms, label, table
@@ -77,28 +77,35 @@ def chip(verdict: Chip) -> str:
     return f'<span class="pp-chip pp-{kind}">{WORDS.get(verdict, verdict)}</span>'
 
 
-def verdicts(judged: Sequence[Judged], fold: int = 6) -> HTML:
+def verdicts(judged: Sequence[Judged], fold: int = 6, whole: bool = False) -> HTML:
     """The claims as a table: each with its chip, its comparisons beside the paper's numbers, linked to runs.
 
-    The comparisons of a claim with more than `fold` of them are folded under their count.
+    The comparisons of a claim with more than `fold` of them are folded under their count. whole: also the
+    paper's words on its number, and profile, metric, data, runs and seeds, as the ledger of all studies has
+    it.
     """
     titles = ("claim and comparisons", "ours", "source", "verdict")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    body = "".join(_claim_rows(one, fold) for one in judged)
+    known = {
+        (study, profile): {arm.run: arm for arm in arms(study, profile)}
+        for study, profile in {(one.claim.study, one.claim.profile) for one in judged if whole}
+    }
+    body = "".join(_claim_rows(one, fold, _protocol(one, known) if whole else "") for one in judged)
     return _html(
         '<div class="pp-scroll" tabindex="0" role="region" aria-label="Claims and verdicts">'
         f'<table class="pp-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
-def _claim_rows(one: Judged, fold: int) -> str:
+def _claim_rows(one: Judged, fold: int, protocol: str) -> str:
     claim = one.claim
-    about = f"{_text(claim.source)}. Tested: {_text(claim.protocol)}."
-    rows = "".join(map(_comparison_row, one.comparisons))
-    count, inner = f"{one.upheld} of {len(one.comparisons)} comparisons upheld", ""
-    if len(one.comparisons) > fold:
+    about = f"{_text(claim.source)}. Tested: {_text(claim.protocol)}. {protocol}".strip()
+    rows, count, inner = "".join(map(_comparison_row, one.comparisons)), len(one.comparisons), ""
+    if count > fold:
+        recorded = any(part.ours for part in one.comparisons)
+        told = f"{one.upheld} of {count} comparisons upheld" if recorded else f"{count} comparisons"
         inner = (
-            f'<details class="pp-made"><summary>{count}</summary>'
+            f'<details class="pp-made"><summary>{told}{_range(one) if protocol else ""}</summary>'
             f'<table class="pp-table"><tbody>{rows}</tbody></table></details>'
         )
         rows = ""
@@ -106,6 +113,31 @@ def _claim_rows(one: Judged, fold: int) -> str:
         f'<tr class="pp-claim"><th scope="rowgroup" colspan="3">{_text(claim.claim)}<br>'
         f"<small>{about}</small>{inner}</th><td>{chip(one.chip)}</td></tr>{rows}"
     )
+
+
+def _protocol(one: Judged, known: Mapping[tuple[str, str], Mapping[str, Arm]]) -> str:
+    """Profile, metric, data, runs and seeds of a claim; and what the paper says where it gives no number."""
+    claim, planned = one.claim, known[one.claim.study, one.claim.profile]
+    runs = list(dict.fromkeys(run for part in one.comparisons for run in part.runs))
+    data = dict.fromkeys(label(planned[run].parameters["data"]) for run in runs if run in planned)
+    seeds = sorted({part.ours.n for part in one.comparisons if part.ours})
+    facts = [
+        f"profile {claim.profile}",
+        f"metric <code>{claim.metric}</code>",
+        *([f"data {_text(', '.join(data))}"] if data else []),
+        f"{len(runs)} runs" if len(runs) > 1 else "1 run",
+        f"n = {' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds" if seeds else "no record yet",
+    ]
+    told = f"In the source: {_text(claim.paper)}. " if claim.paper else ""
+    return f"{told}P{'; '.join(facts)[1:]}."
+
+
+def _range(one: Judged) -> str:
+    """', ours +.010 to +.152': the smallest and the largest of the recorded differences."""
+    found = [part.ours.mean for part in one.comparisons if part.ours and part.asks != "near the paper"]
+    if len(found) < len(one.comparisons):
+        return ""
+    return f", ours {statistics.difference(min(found))} to {statistics.difference(max(found))}"
 
 
 def _comparison_row(part: Comparison) -> str:
@@ -241,12 +273,34 @@ def _cell(arm: Arm | None, metric: str, on_site: bool) -> str:
 
 
 def tally(judged: Collection[Judged]) -> str:
-    """How the claims came out, and how many findings chance alone would give their comparisons."""
-    parts = sum(len(one.comparisons) for one in judged)
-    return (
-        f"{_counts([one.chip for one in judged])} They make {parts} comparisons, each with its own interval "
-        f"at 95 %: of {parts} differences that are zero in truth, {0.05 * parts:.0f} would look real."
+    """How the claims came out, how many comparisons they make, and how many chance alone would uphold."""
+    parts = [part for one in judged for part in one.comparisons]
+    asked = sum(part.asks == "above zero" for part in parts)
+    told = (
+        f"{_counts([one.chip for one in judged])} They make {_how_many(len(parts), 'comparison')}, each with "
+        f"its own interval at 95 %; {'all' if asked == len(parts) else asked} of them ask for a difference "
+        "above zero."
     )
+    chance = by_chance(judged)
+    decided = len(chance.decided)
+    if not decided:
+        return f"{told} None of these has the seeds to be decided yet."
+    told += (
+        f" Of these, {decided} {'is' if decided == 1 else 'are'} decided and {chance.upheld} upheld. Were "
+        f"all {decided} differences zero in truth, chance alone would uphold one in forty: "
+        f"{chance.expected:.1f} on average."
+    )
+    if chance.upheld:
+        stand, verb = len(chance.standing), "stands" if len(chance.standing) == 1 else "stand"
+        told += (
+            f" Of the {chance.upheld} upheld {stand} {verb} when all {decided} are tested at once "
+            "(Holm's correction)."
+        )
+    return told
+
+
+def _how_many(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
 
 
 def _counts(chips: Collection[Chip]) -> str:

@@ -45,6 +45,7 @@ from pullpush.parameters import (
     Gate,
     GateSource,
     Loss,
+    Method,
     Mining,
     Negatives,
     ParameterError,
@@ -75,7 +76,7 @@ from pullpush.records import (
 
 __all__ = [
     "Approach", "Arm", "Assignment", "Backbone", "Clusterer", "Device", "EdgeLoss", "Encoder", "Features",
-    "Gate", "GateSource", "Loss", "Mining", "Negatives", "ParameterError", "Planned", "Positives",
+    "Gate", "GateSource", "Loss", "Method", "Mining", "Negatives", "ParameterError", "Planned", "Positives",
     "Precision", "Prior", "Profile", "Record", "Run", "SeedResult", "Share", "Split", "Temperature",
     "Views", "begin", "fingerprint", "load_arrays", "load_records", "notebook_path", "open_record",
     "pending", "read_profile", "root", "run_folder", "work_folder",

@@ -19,13 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pullpush import exercises, foundations
 from pullpush.pages import dump, fill, fill_notebook, is_page, load, prune_toc, run_page, status_blocks, tidy
 
 BUILDERS = (
     "jupyter-book", "sphinx", "sphinx-book-theme", "sphinx-design", "myst-nb", "plotly",
     "sphinx-mathjax-offline",
 )  # fmt: skip
-KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
 
 
 class StageError(RuntimeError):
@@ -102,6 +102,8 @@ def gather(root: Path) -> Stage:
             stage.files[name] = path.read_bytes()
     for path in sorted((book / "experiments").glob("*.ipynb")):
         stage.files[f"experiments/{path.name}"] = dump(chapter(root, path))
+    for path in sorted((book / "foundations").glob("*.ipynb")):
+        stage.files[f"foundations/{path.name}"] = executed_foundations(root, path)
     records = sorted((root / "papermill_runs").glob("*/*/*/record.json"))
     for path in records:
         run = path.parent
@@ -135,7 +137,22 @@ def chapter(root: Path, source: Path) -> dict[str, Any]:
             f"{study} has not been executed: its page shows no outputs. Run `pullpush run {study}` first.",
             file=sys.stderr,
         )
-    return tidy(load(path or source))
+    return _folded(root, source, path or source)
+
+
+def executed_foundations(root: Path, source: Path) -> bytes:
+    """A chapter of foundations with outputs. It is executed here only where `make book` has not done it."""
+    kept = root / "_build" / "foundations" / source.name
+    if not kept.is_file():
+        _execute(root, source, kept)
+    return dump(_folded(root, source, kept))
+
+
+def _folded(root: Path, source: Path, executed: Path) -> dict[str, Any]:
+    try:
+        return exercises.folded(tidy(load(executed)), source.relative_to(root).as_posix())
+    except exercises.ExerciseError as error:
+        raise StageError(str(error)) from None
 
 
 def executed_results(root: Path, source: Path) -> bytes:
@@ -162,37 +179,21 @@ def executed_results(root: Path, source: Path) -> bytes:
 
 
 def _execute(root: Path, source: Path, target: Path) -> None:
-    import papermill
-
-    print(f"Executing {source.relative_to(root)}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".sha256").unlink(missing_ok=True)
-    for attempt in range(KERNEL_STARTS):
-        try:
-            papermill.execute_notebook(
-                source,
-                target,
-                cwd=root,
-                kernel_name="python3",
-                progress_bar=False,
-                extra_arguments=["--log-level=ERROR"],
-            )
-            return
-        except papermill.PapermillExecutionError as error:
-            where = f"{source.relative_to(root)} failed in cell {error.exec_count}"
-            raise StageError(f"{where}: {error.ename}: {error.evalue}") from None
-        except RuntimeError as error:  # the kernel lost the race for a port
-            if attempt + 1 == KERNEL_STARTS:
-                raise StageError(f"No kernel for {source.relative_to(root)}: {error}. Try again.") from error
+    try:
+        foundations.execute(source, target)
+    except foundations.ChapterFailed as error:
+        raise StageError(str(error)) from None
 
 
 def page_blocks(root: Path) -> dict[str, str]:
     """The parts of text pages that are made when the book is: the pictures of the idea, the status line, the
-    list of records, and what `pullpush.results` says.
+    list of records, what they cost, and what `pullpush.results` says.
     """
-    from pullpush import idea, results
+    from pullpush import idea, made, results
 
-    return {"idea": idea.html(), "card-spheres": idea.front(), **status_blocks(root), **results.page_blocks()}
+    pictures = {"idea": idea.html(), "card-spheres": idea.front()}
+    return pictures | status_blocks(root) | made.blocks(root) | results.page_blocks()
 
 
 # -------------------------------------------------------------------------------------------------- rendering
