@@ -96,7 +96,7 @@ def test_intervals_hold_the_truth_nineteen_times_in_twenty(truth):
         (of(0.0, 0.02), "not", "not separated with 5 seeds"),  # an interval that touches zero holds it
         (of(-0.02, 0.0), "not", "not separated with 5 seeds"),
         (of(-0.02, -0.001), "not", "lower"),
-        (of(0.1, 0.2, n=4), "n too small", "n = 4, a claim needs 5"),
+        (of(0.1, 0.2, n=4), "n too small", "too few for a claim"),
         (None, "not run yet", "not run yet"),
     ],
 )
@@ -111,7 +111,7 @@ def test_wording_follows_the_interval(found, chip, word):
         (of(-0.010, 0.02), "not", "not separated with 5 seeds"),
         (of(-0.009, -0.001), "not", "lower"),  # clearly lower, if by little
         (of(0.001, 0.02), "reproduced", "higher"),
-        (of(-0.001, 0.02, n=3), "n too small", "n = 3, a claim needs 5"),
+        (of(-0.001, 0.02, n=3), "n too small", "too few for a claim"),
     ],
 )
 def test_at_least_forgives_less_than_a_point(found, chip, word):

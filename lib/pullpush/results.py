@@ -145,7 +145,7 @@ def _comparison_row(part: Comparison) -> str:
     ours = "–" if part.ours is None else str(part.ours) if agrees else part.ours.signed
     paper = (statistics.score if agrees else statistics.difference)(part.paper)
     word = part.verdict.word
-    if part.ours and part.ours.n >= statistics.SEEDS_FOR_A_CLAIM and "seeds" not in word:
+    if part.ours and "seeds" not in word:
         word = f"{word}, n = {part.ours.n}"
     word = word.replace(" = ", "\u00a0=\u00a0")  # stays on one line
     return (

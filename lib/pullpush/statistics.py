@@ -65,6 +65,7 @@ class Verdict:
 
 
 NOT_RUN = Verdict("not run yet", "not run yet")
+TOO_SMALL = Verdict("n too small", "too few for a claim")
 
 
 def interval(values: Iterable[float]) -> Interval:
@@ -112,7 +113,7 @@ def verdict(found: Interval | None, relation: Relation = ">") -> Verdict:
     if found is None:
         return NOT_RUN
     if found.n < SEEDS_FOR_A_CLAIM:
-        return _too_small(found)
+        return TOO_SMALL
     if found.low > 0:
         return Verdict("reproduced", "higher")
     if found.high < 0:
@@ -127,17 +128,13 @@ def agreement(found: Interval | None, paper: float, band: float) -> Verdict:
     if found is None:
         return NOT_RUN
     if found.n < SEEDS_FOR_A_CLAIM:
-        return _too_small(found)
+        return TOO_SMALL
     points = f"{100 * band:g} points"
     if paper - band <= found.low and found.high <= paper + band:
         return Verdict("reproduced", f"within {points}")
     if found.high < paper - band or found.low > paper + band:
         return Verdict("not", f"farther than {points}")
     return Verdict("partly", f"partly within {points}")
-
-
-def _too_small(found: Interval) -> Verdict:
-    return Verdict("n too small", f"n = {found.n}, a claim needs {SEEDS_FOR_A_CLAIM}")
 
 
 def combine(chips: Sequence[Chip]) -> Chip:
