@@ -74,6 +74,7 @@ METHODS = {
     "rcc": Method("RCC", "#810dff", "p", "-"),
     "claws": Method("CLAWS", "#1b6f48", "*", "-"),
     "simclr": Method("SimCLR", "#f05db7", "h", "--"),
+    "lnscc": Method("LNSCC", "#66661f", "d", "-"),
     "pixels": Method("raw pixels", "#6f7681", "X", ":"),
     "untrained": Method("untrained", "#8a8f98", "v", ":"),
 }
