@@ -172,8 +172,11 @@ def curves(
             ax.set_title(title)
             if y_range is not None:
                 ax.set_ylim(*y_range)
-        if hue:
+        if hue and len(keys) <= 4:
             axes[0][0].legend()
+        elif hue:  # more lines leave no room among the curves
+            handles, words = axes[0][0].get_legend_handles_labels()
+            figure.legend(handles, words, loc="outside lower center", ncols=3)
         return figure
 
     show(name, still=still, alt=alt, caption=caption, data=data, run=run)
