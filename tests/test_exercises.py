@@ -87,6 +87,11 @@ def test_the_chapters_of_foundations_have_exercises():
     assert {"foundations/similarity.ipynb", "foundations/one_family.ipynb"} <= set(chapters_with_exercises())
 
 
+def test_the_four_assignments_have_exercises():
+    found = {name.removeprefix("assignments/") for name in chapters_with_exercises() if "assignments" in name}
+    assert found == {f"{name}.ipynb" for name in ("nt_xent", "hard_triplets", "collapsed_run", "ledger_row")}
+
+
 @pytest.mark.parametrize("name", chapters_with_exercises())
 def test_a_student_gets_the_whole_chapter_but_the_solutions(name, tmp_path):
     exercises.write(tmp_path)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -155,3 +156,22 @@ def test_the_command_prints_a_line_each_and_writes_a_table(root, hand_in):
     assert again.exit_code == 2 and "No chapter 'twise' with exercises. Did you mean 'twice'" in again.output
     (root / "empty").mkdir()
     assert "holds no submission" in CliRunner().invoke(cli.app, ["grade", str(root / "empty")]).output
+
+
+ASSIGNMENTS = {
+    Path(name).stem: sheet for name, sheet in exercises.chapters() if name.startswith("assignments/")
+}
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_a_solved_assignment_gets_all_points_and_an_unsolved_one_none(name, tmp_path):
+    """As a class hands it in: the student's notebook, once with every solution written and once as given."""
+    sheet = ASSIGNMENTS[name]
+    unsolved = exercises.student(sheet)
+    sources = [exercises.shown(exercises.source_of(cell)) for cell in sheet["cells"]]
+    solved = [{**cell, "source": text} for cell, text in zip(unsolved["cells"], sources, strict=True)]
+    (tmp_path / "ada.ipynb").write_text(json.dumps({**unsolved, "cells": solved}))
+    (tmp_path / "eve.ipynb").write_text(json.dumps(unsolved))
+    ada, eve = grading.grade(tmp_path, seconds=500)
+    assert (ada.chapter, ada.note, set(ada.found.values())) == (name, "", {""})
+    assert eve.chapter == name and len(eve.found) == len(ada.found) and eve.passed == 0, eve.found

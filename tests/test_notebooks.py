@@ -13,6 +13,7 @@ BOOK = Path(__file__).parents[1] / "book"
 NOTEBOOKS = sorted(path for path in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 EXPERIMENTS = [path for path in NOTEBOOKS if path.parent.name == "experiments"]
 FOUNDATIONS = [path for path in NOTEBOOKS if path.parent.name == "foundations"]
+ASSIGNMENTS = [path for path in NOTEBOOKS if path.parent.name == "assignments"]
 
 
 def name_of(path: Path) -> str:
@@ -104,3 +105,21 @@ def test_chapter_of_foundations_is_plain_and_says_where_its_figures_come_from(pa
     drawn = [call for call in calls if {word.arg for word in call.keywords} >= {"caption"}]
     assert drawn
     assert [call.lineno for call in drawn if "run=chapter" not in map(ast.unparse, call.keywords)] == []
+
+
+def test_no_two_chapters_have_one_name():
+    """`grade --chapter NAME` and `python -m pullpush.foundations NAME` take it without its folder."""
+    names = [path.stem for path in (*EXPERIMENTS, *FOUNDATIONS, *ASSIGNMENTS)]
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("path", ASSIGNMENTS, ids=name_of)
+def test_assignment_says_how_many_points_its_checks_are_worth(path):
+    """A table of exercises with points; every check is one. Plain: no parameters, no magic."""
+    notebook = read(path)
+    assert tagged(notebook, "parameters") == []
+    exercises, checks = len(tagged(notebook, "solution")), len(tagged(notebook, "check"))
+    title, table = notebook.cells[0].source, re.compile(r"^\| (\d+) \|.*\| (\d+) \| \[", re.MULTILINE)
+    rows = [(int(number), int(points)) for number, points in table.findall(title)]
+    assert [number for number, _ in rows] == list(range(1, exercises + 1)) and 4 <= exercises <= 6
+    assert sum(points for _, points in rows) == checks and f"{checks} in all" in title

@@ -162,6 +162,17 @@ def test_a_chapter_of_foundations_is_executed_whole_or_not_at_all(root):
     assert done.read_bytes() == before
 
 
+def test_an_assignment_is_executed_and_staged_as_a_chapter_of_foundations_is(root, executions):
+    save(root / "book" / "assignments" / "task.ipynb", prose("# Task"), code("print(1)"))
+    save(root / "book" / "foundations" / "idea.ipynb", code("1"))
+    assert foundations.names() == ["idea", "task"]
+    assert foundations.executed_path("task") == root / "_build" / "assignments" / "task.ipynb"
+    assert foundations.chapter("task").provenance()["notebook"] == "book/assignments/task.ipynb"
+    save(foundations.executed_path("task"), prose("# Task"), code("print(1)", [], [said("1\n")]))
+    assert cells(stage.gather(root), "assignments/task.ipynb")[1]["outputs"] == [said("1\n")]
+    assert "task.ipynb" not in executions
+
+
 def test_a_chapter_that_reads_records_follows_them(root):
     path = root / "book" / "foundations" / "idea.ipynb"
     save(path, code("1"))
@@ -175,7 +186,9 @@ def test_the_origin_of_a_figure_without_a_run_is_its_chapter(root, capsys):
     origin = foundations.chapter("idea").provenance()
     assert origin["notebook"] == "book/foundations/idea.ipynb" and origin["commit"] is None  # no repository
     assert origin["command"] == "python -m pullpush.foundations idea" and "torch" in origin["versions"]
-    with pytest.raises(ValueError, match=r"No notebook 'ideal' in book/foundations. Did you mean 'idea'"):
+    with pytest.raises(
+        ValueError, match=r"No notebook 'ideal' in book/foundations or .*\. Did you mean 'idea'"
+    ):
         foundations.chapter("ideal")
     assert foundations.main(["ideal"]) == 1 and "Did you mean 'idea'" in capsys.readouterr().err
 

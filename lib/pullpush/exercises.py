@@ -1,6 +1,6 @@
 """Exercises whose solution is the source: student notebooks are the chapters without it.
 
-In a chapter (a notebook of book/foundations or book/experiments) a code cell tagged `solution` holds a
+In a chapter (a notebook of a folder in PARTS) a code cell tagged `solution` holds a
 working solution. Its lines between `# begin solution` and `# end solution` are what a student has to write.
 The code cell tagged `check` that follows asserts what must hold. `pullpush exercises` writes the chapters
 without those lines; `make book` shows them folded; tests/test_exercises.py proves of each that it is needed
@@ -22,7 +22,7 @@ from pullpush import records
 
 BEGIN, END = "# begin solution", "# end solution"
 YOURS = "...  # your code"
-PARTS = ("foundations", "experiments")  # the folders of book/ that may hold exercises
+PARTS = ("foundations", "experiments", "assignments")  # the folders of book/ that may hold exercises
 
 Notebook = Mapping[str, Any]
 

@@ -1,7 +1,9 @@
-"""The chapters of `book/foundations` that are notebooks: no parameters, no record, executed as they stand.
+"""The chapters of `book/foundations` that are notebooks, and the assignments of `book/assignments`: no
+parameters, no record, executed as they stand.
 
-`make book` executes each into `_build/foundations/`, again when it or the library has changed (the
-Snakefile); the stage puts what was executed in its place. `python -m pullpush.foundations NAME` executes one.
+`make book` executes each into `_build/foundations/` or `_build/assignments/`, again when it or the library
+has changed (the Snakefile); the stage puts what was executed in its place. `python -m pullpush.foundations
+NAME` executes one. No two of them have one name.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 from pullpush import records
 from pullpush.parameters import nearest
 
+FOLDERS = ("foundations", "assignments")  # of book/
 KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
 LIBRARIES = ("python", "torch", "numpy")  # whose versions a number of a chapter may depend on
 
@@ -39,7 +42,7 @@ class Chapter:
         """Notebook, commit, versions, and the command that makes the figure again."""
         versions = records.versions()
         return {
-            "notebook": f"book/foundations/{self.name}.ipynb",
+            "notebook": notebook_path(self.name).relative_to(records.root()).as_posix(),
             "commit": self.commit,
             "dirty": self.dirty,
             "versions": {name: versions[name] for name in LIBRARIES if name in versions},
@@ -48,21 +51,23 @@ class Chapter:
 
 
 def names() -> list[str]:
-    """Every chapter of foundations that is a notebook, in order of the alphabet."""
-    return sorted(path.stem for path in (records.root() / "book" / "foundations").glob("*.ipynb"))
+    """Every chapter of foundations that is a notebook and every assignment, in order of the alphabet."""
+    book = records.root() / "book"
+    return sorted(path.stem for folder in FOLDERS for path in (book / folder).glob("*.ipynb"))
 
 
 def notebook_path(name: str) -> Path:
     """Where a chapter lies. Raises ValueError for a name that has no notebook, with the nearest that has."""
-    path = records.root() / "book" / "foundations" / f"{name}.ipynb"
-    if not path.is_file():
-        raise ValueError(f"No notebook '{name}' in book/foundations. {nearest(name, names())}")
-    return path
+    for folder in FOLDERS:
+        path = records.root() / "book" / folder / f"{name}.ipynb"
+        if path.is_file():
+            return path
+    raise ValueError(f"No notebook '{name}' in book/{' or book/'.join(FOLDERS)}. {nearest(name, names())}")
 
 
 def executed_path(name: str) -> Path:
-    """Where a chapter lies once it is executed."""
-    return records.root() / "_build" / "foundations" / f"{name}.ipynb"
+    """Where a chapter lies once it is executed. Raises ValueError for a name that has no notebook."""
+    return records.root() / "_build" / notebook_path(name).parent.name / f"{name}.ipynb"
 
 
 def inputs(name: str) -> list[Path]:

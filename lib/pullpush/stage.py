@@ -102,8 +102,8 @@ def gather(root: Path) -> Stage:
             stage.files[name] = path.read_bytes()
     for path in sorted((book / "experiments").glob("*.ipynb")):
         stage.files[f"experiments/{path.name}"] = dump(chapter(root, path))
-    for path in sorted((book / "foundations").glob("*.ipynb")):
-        stage.files[f"foundations/{path.name}"] = executed_foundations(root, path)
+    for path in sorted(path for folder in foundations.FOLDERS for path in (book / folder).glob("*.ipynb")):
+        stage.files[path.relative_to(book).as_posix()] = executed_foundations(root, path)
     records = sorted((root / "papermill_runs").glob("*/*/*/record.json"))
     for path in records:
         run = path.parent
@@ -141,8 +141,8 @@ def chapter(root: Path, source: Path) -> dict[str, Any]:
 
 
 def executed_foundations(root: Path, source: Path) -> bytes:
-    """A chapter of foundations with outputs. It is executed here only where `make book` has not done it."""
-    kept = root / "_build" / "foundations" / source.name
+    """A chapter or assignment with outputs. It is executed here only where `make book` has not done it."""
+    kept = root / "_build" / source.parent.name / source.name
     if not kept.is_file():
         _execute(root, source, kept)
     return dump(_folded(root, source, kept))
