@@ -332,7 +332,7 @@ BLOCK = re.compile(
     r"(<!-- pullpush:([\w-]+) -->)((?:(?!<!-- pullpush:).)*?)(<!-- /pullpush(?::\2)? -->)", re.DOTALL
 )
 BLOCKS: dict[str, Callable[[bool], str]] = {"pair_vs_triplet": _glance, "records": _records_line}
-STAGED = ("idea", "cards", "status", "statusline")  # filled when the book is staged: see pullpush.stage
+STAGED = ("idea", "cards", "status", "statusline", "cost", "stale")  # filled by pullpush.stage
 
 
 def page_blocks() -> dict[str, str]:
