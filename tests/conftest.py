@@ -29,6 +29,34 @@ def missing(what: str) -> None:
     pytest.skip(MISSING[what])
 
 
+class KeptRun:
+    """Stands where a run stands: a folder for each seed, and checkpoints where they are asked for."""
+
+    identity = ""
+
+    def __init__(self, folder: Path, checkpoints: bool = False) -> None:
+        self.folder, self.checkpoints = folder, checkpoints
+
+    def uses(self, digests: dict[str, str]) -> None: ...
+
+    def scratch(self, seed: int) -> Path:
+        path = self.folder / str(seed)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def checkpoint(self, seed: int) -> Path | None:
+        return self.folder / f"{seed}.pt" if self.checkpoints else None
+
+    def seed(self, seed: int, one_seed: Callable[[int], Any]) -> Any:
+        return one_seed(seed)
+
+
+@pytest.fixture
+def kept_run() -> type[KeptRun]:
+    """`kept_run(folder, checkpoints=False)`: what method cells may take for a run."""
+    return KeptRun
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of the real data sets, as torchvision lays them out."""

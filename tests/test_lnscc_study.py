@@ -20,35 +20,13 @@ CHAPTER = Path(__file__).parents[1] / "book" / "experiments" / "lnscc.ipynb"
 TINY = {"limit": 120, "widths": [16], "contrast_steps": 4, "joint_steps": 3, "neighbours": 6, "dimensions": 3}
 
 
-class Kept:
-    """Stands where a run stands: a folder for each seed, and checkpoints where they are asked for."""
-
-    identity = ""
-
-    def __init__(self, folder, checkpoints=False):
-        self.folder, self.checkpoints = folder, checkpoints
-
-    def uses(self, digests): ...
-
-    def scratch(self, seed):
-        path = self.folder / str(seed)
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def checkpoint(self, seed):
-        return self.folder / f"{seed}.pt" if self.checkpoints else None
-
-    def seed(self, seed, one_seed):
-        return one_seed(seed)
-
-
 @pytest.fixture
-def execute(method_cells, tmp_path):
+def execute(method_cells, kept_run, tmp_path):
     """`execute(until="", **parameters)`: the names of the method cells, each time in a folder of its own."""
     folders = itertools.count()
 
     def at_once(**parameters):
-        run = Kept(tmp_path / f"run-{next(folders)}")
+        run = kept_run(tmp_path / f"run-{next(folders)}")
         return method_cells("lnscc", **({"run": run} | TINY | parameters))
 
     return at_once
@@ -268,11 +246,11 @@ def test_batches_are_edges_of_the_graph_and_as_many_as_asked_for(trained):
 
 
 @pytest.mark.parametrize("blow", [("contrast", 2), ("joint", 2)], ids=str)
-def test_an_interrupted_training_ends_with_the_same_weights(trained, tmp_path, blow):
+def test_an_interrupted_training_ends_with_the_same_weights(trained, kept_run, tmp_path, blow):
     steps = {"contrast_steps": 20, "joint_steps": 12, "dropout": 0.2}
-    whole = trained(run=Kept(tmp_path / "whole", checkpoints=True), **steps)
+    whole = trained(run=kept_run(tmp_path / "whole", checkpoints=True), **steps)
     expected, history, *_ = whole["train_network"](0)
-    names = trained(run=Kept(tmp_path / "broken", checkpoints=True), **steps)
+    names = trained(run=kept_run(tmp_path / "broken", checkpoints=True), **steps)
     watch_with = names["watch_with"]
 
     def broken(network, folder, phase):

@@ -28,35 +28,13 @@ TINY = {
 }  # fmt: skip
 
 
-class Kept:
-    """Stands where a run stands: a folder for each seed, and checkpoints where they are asked for."""
-
-    identity = ""
-
-    def __init__(self, folder, checkpoints=False):
-        self.folder, self.checkpoints = folder, checkpoints
-
-    def uses(self, digests): ...
-
-    def scratch(self, seed):
-        path = self.folder / str(seed)
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def checkpoint(self, seed):
-        return self.folder / f"{seed}.pt" if self.checkpoints else None
-
-    def seed(self, seed, one_seed):
-        return one_seed(seed)
-
-
 @pytest.fixture
-def execute(method_cells, tmp_path):
+def execute(method_cells, kept_run, tmp_path):
     """`execute(until="", **parameters)`: the names of the method cells, each time in a folder of its own."""
     folders = itertools.count()
 
     def at_once(**parameters):
-        return method_cells(STUDY, **({"run": Kept(tmp_path / f"{next(folders)}")} | TINY | parameters))
+        return method_cells(STUDY, **({"run": kept_run(tmp_path / f"{next(folders)}")} | TINY | parameters))
 
     return at_once
 
@@ -167,12 +145,14 @@ def test_losses_are_those_of_the_chapters(execute):
         torch.testing.assert_close(names["loss_of"](network, parts, i), expected)
 
 
-def test_an_interrupted_lnscc_ends_with_the_same_weights(execute, tmp_path, monkeypatch):
+def test_an_interrupted_lnscc_ends_with_the_same_weights(execute, kept_run, tmp_path, monkeypatch):
     def trained(run):
         return execute(method="lnscc", until="def embeddings", run=run)["train_lnscc"](0)
 
-    whole, history, _ = trained(Kept(tmp_path / "whole", checkpoints=True))
-    names = execute(method="lnscc", until="def embeddings", run=Kept(tmp_path / "broken", checkpoints=True))
+    whole, history, _ = trained(kept_run(tmp_path / "whole", checkpoints=True))
+    names = execute(
+        method="lnscc", until="def embeddings", run=kept_run(tmp_path / "broken", checkpoints=True)
+    )
     place, edges = names["place_centres"], names["edge_batches"]
     calls = itertools.count()
 
