@@ -67,4 +67,4 @@ def _changes(root: Path, study: str, commit: str) -> str:
     command = ["git", "log", f"-{SUBJECTS}", "--format=%s", f"{commit}..HEAD", "--", *paths]
     said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     subjects = [line.replace("|", "\\|") for line in said.stdout.splitlines()]
-    return "; ".join(subjects) or "a commit that is not in this history"
+    return "; ".join(subjects) or "a module that these use, or a commit that is not in this history"
