@@ -159,25 +159,6 @@ def test_a_sample_s_view_does_not_depend_on_its_batch(view, channels, monkeypatc
     assert torch.equal(turned[backwards], whole)
 
 
-def test_blocks_of_any_shape_are_those_of_every_view(monkeypatch):
-    """`views.in_blocks` repeats the loop of `View.apply`, and that many times."""
-    images, calls = photographs(15, 30, 30), []
-
-    def render(x, rows):
-        calls.append(len(x))
-        return view._render(x, rows, 30)
-
-    for view in (views.make("simclr"), crops.Window()):
-        parameters = view.draw(15, 30, 30, seeded(0), "cpu")
-        plan = view._plan(parameters, 30, 30, 30)
-        monkeypatch.setattr(views, "CPU_BLOCK", 4 * 3 * 30 * 30)
-        found = views.in_blocks(images, plan, render, 30, 30)
-        assert calls == [3, 4, 4, 4]
-        assert torch.equal(found, view.apply(images, parameters))
-        calls.clear()
-    assert views.sides(images[..., :7]) == (30, 7)
-
-
 def test_float_images_give_the_views_of_their_levels():
     images = photographs(10)
     for view in VIEWS.values():

@@ -314,6 +314,21 @@ def test_a_sample_s_view_does_not_depend_on_its_batch(name, channels, monkeypatc
     assert torch.equal(turned[backwards], whole)
 
 
+@pytest.mark.parametrize("chosen", [[], [4], [0, 3, 5], range(6)])
+def test_on_a_cpu_only_the_chosen_are_jittered_and_each_stays_in_its_place(chosen):
+    """`_jitter`, which changes all of them by 0/1 factors, serves GPUs."""
+    view, images = views.make("simclr", blur=0, grayscale=0), pictures(6, 3, 16, 16)
+    parameters = view.draw(6, 16, 16, seeded(0), "cpu")
+    parameters["jitter"] = torch.tensor([row in chosen for row in range(6)])
+    out = view.apply(images, parameters)
+    plain = view.apply(images, parameters | {"jitter": torch.zeros(6, dtype=torch.bool)})
+    changed = (out != plain).flatten(1).any(1)
+    assert torch.equal(changed, parameters["jitter"])
+    plan = view._plan(parameters, 16, 16, 16)
+    levels_of_all = plain.mul(255).round().transpose(0, 1).contiguous()
+    assert torch.equal(view._jitter(levels_of_all, plan).transpose(0, 1).div(255), out)
+
+
 @pytest.mark.parametrize("name", views.FAMILIES)
 def test_float_images_give_the_views_of_their_levels_and_inputs_stay(name):
     view, images = views.make(name), pictures(12, 3, 16, 16)

@@ -12,9 +12,8 @@ asked.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from pullpush.views import WEIGHT_BITS, Parameters, SimCLR, in_blocks, sides
+from pullpush.views import WEIGHT_BITS, Parameters, SimCLR
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ class Turned(SimCLR):
 
 @dataclass(frozen=True)
 class Window(Turned):
-    """A window of `size` x `size` pixels at a random place, not resized; by default the whole image.
+    """A window of `size` x `size` pixels at a random place, not resized; without a size the whole image.
 
     Every place inside the image is as likely. `scale` and `ratio` of SimCLR have no meaning here. Parameters
-    as in `Turned`; height and width are the window's.
+    as in `Turned`; height and width are the window's. ValueError for images that are smaller than `size`.
     """
 
     def _draw_box(self, n: int, height: int, width: int, generator: torch.Generator) -> Parameters:
@@ -68,17 +67,6 @@ class Window(Turned):
         )
         lengths = {"height": torch.full_like(top, inner_height), "width": torch.full_like(left, inner_width)}
         return {"top": top, "left": left, **lengths}
-
-    def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
-        """The views given by `parameters`: (n, c, size, size), or (n, c, h, w) without a size.
-
-        images: (n, c, h, w) with c 1 or 3, uint8 or float in [0, 1] (rounded to the nearest of 256 levels).
-        Returns float32 in [0, 1]. Raises ValueError for any other shape or type, or images below `size`.
-        """
-        height, width = sides(images)
-        with torch.inference_mode():
-            plan = self._plan(parameters, height, width, 0)
-        return in_blocks(images, plan, lambda x, rows: self._render(x, rows, 0), *self._shape(height, width))
 
     def _plan(self, parameters: Parameters, height: int, width: int, side: int) -> Parameters:
         plan = dict(parameters)
@@ -97,7 +85,6 @@ class Window(Turned):
         return plan
 
     def _shape(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the views of images of height x width."""
         if self.size is None:
             return height, width
         if self.size > min(height, width):

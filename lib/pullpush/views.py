@@ -24,7 +24,6 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -72,20 +71,25 @@ class View:
         """
         _check_images(images)
         n, c, height, width = images.shape
-        if self.size is None and height != width:
-            raise ValueError(f"Images of {height}x{width} are not square. Give the side of views as `size`.")
-        side = self.size or height
-        result = torch.empty((n, c, side, side), device=images.device)  # not in inference mode: for training
+        shape = self._shape(height, width)
+        result = torch.empty((n, c, *shape), device=images.device)  # not in inference mode: for training
         # In blocks on a CPU: what stays in the cache and in the allocator's hands is several times faster.
-        values = n * self._growth * c * max(height * width, side * side)
+        values = n * self._growth * c * max(height * width, shape[0] * shape[1])
         blocks = min(n, 1 if images.is_cuda else math.ceil(values / CPU_BLOCK))
         with torch.inference_mode():
-            plan = self._plan(parameters, height, width, side)
+            plan = self._plan(parameters, height, width, shape[0])
             for block in range(blocks):
                 rows = slice(block * n // blocks, (block + 1) * n // blocks)
                 chosen = {name: value[rows] for name, value in plan.items()}
-                torch.div(self._render(_levels(images[rows]), chosen, side), 255, out=result[rows])
+                torch.div(self._render(_levels(images[rows]), chosen, shape[0]), 255, out=result[rows])
         return result
+
+    def _shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the views of images of height x width."""
+        if self.size is None and height != width:
+            raise ValueError(f"Images of {height}x{width} are not square. Give the side of views as `size`.")
+        side = self.size or height
+        return side, side
 
     def _plan(self, parameters: Parameters, height: int, width: int, side: int) -> Parameters:
         """The parameters, with what can be computed from them for all samples at once."""
@@ -244,11 +248,11 @@ class SimCLR(View):
         return plan
 
     def _render(self, x: Tensor, plan: Parameters, side: int) -> Tensor:
+        # From here on channels come first, (c, n, h, w): colour works on whole ones.
         x = _resample_columns(x, plan["x_indices"], plan["x_weights"])
-        x = _resample_rows(x, plan["y_indices"], plan["y_weights"])
-        # Colour works on whole channels: they lie together in memory, as (c, n, h, w).
-        x = x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-        self._jitter(x, plan)
+        x = _resample_rows(x, plan["y_indices"], plan["y_weights"]).float()
+        # In grey there is too little to spare, and on a GPU the chosen cannot be counted without waiting.
+        x = self._jitter(x, plan) if x.is_cuda or len(x) == 1 else self._jitter_chosen(x, plan)
         if self.grayscale > 0 and len(x) == 3:
             x.lerp_(_luma(x), _column(plan["grayscale"].float()))
         x = x.transpose(0, 1)
@@ -256,7 +260,16 @@ class SimCLR(View):
             x = _blur(x, plan["sigma"], plan["blur"], self.kernel)
         return x
 
-    def _jitter(self, x: Tensor, plan: Parameters) -> None:
+    def _jitter_chosen(self, x: Tensor, plan: Parameters) -> Tensor:
+        """`_jitter`, sparing the samples that keep their colours: the others come first, as one slice."""
+        place = plan["jitter"].int().argsort(descending=True)
+        chosen = place[: int(plan["jitter"].sum())]
+        x = x.index_select(1, place)
+        names = ("order", "jitter", "brightness", "contrast", "saturation", "hue")
+        self._jitter(x[:, : len(chosen)], {name: plan[name][chosen] for name in names})
+        return x.index_select(1, place.argsort())
+
+    def _jitter(self, x: Tensor, plan: Parameters) -> Tensor:
         """The colour operations in the batch's order on x (c, n, h, w), changed in place."""
         for operation in plan["order"][:1].flatten().tolist():
             if self.jitter_probability == 0 or self.jitter[operation] == 0:
@@ -269,6 +282,7 @@ class SimCLR(View):
                 _blend(x, _luma(x), _column(plan["saturation"]))
             elif operation == HUE and len(x) == 3:
                 x.lerp_(_shift_hue(x, plan["hue"]), _column(plan["jitter"].float()))
+        return x
 
 
 FAMILIES: dict[str, type[View]] = {"none": Same, "pad_rotate_scale": PadRotateScale, "simclr": SimCLR}
@@ -312,32 +326,6 @@ def normalize(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
     """(x - mean) / std in float32, by default from [0, 1] to [-1, 1]. images: uint8, or float in [0, 1]."""
     x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     return (x - mean) / std
-
-
-def sides(images: Tensor) -> tuple[int, int]:
-    """Height and width of a batch of images. Raises ValueError if `View.apply` would not take them."""
-    _check_images(images)
-    height, width = images.shape[2:]
-    return height, width
-
-
-def in_blocks(
-    images: Tensor, plan: Parameters, render: Callable[[Tensor, Parameters], Tensor], height: int, width: int
-) -> Tensor:
-    """The loop of `View.apply` for views of any shape: (n, c, height, width), float32 in [0, 1].
-
-    images: as `View.apply` takes them, no smaller than their views. plan: tensors with one row a sample.
-    render(levels, rows of plan) -> the views of a block of images, as levels 0..255 of any numeric type.
-    """
-    n, c = images.shape[:2]
-    result = torch.empty((n, c, height, width), device=images.device)  # not in inference mode: for training
-    blocks = min(n, 1 if images.is_cuda else math.ceil(images.numel() / CPU_BLOCK))
-    with torch.inference_mode():
-        for block in range(blocks):
-            rows = slice(block * n // blocks, (block + 1) * n // blocks)
-            chosen = {name: value[rows] for name, value in plan.items()}
-            torch.div(render(_levels(images[rows]), chosen), 255, out=result[rows])
-    return result
 
 
 def _check(holds: bool, name: str, value: object, allowed: str) -> None:
@@ -410,46 +398,62 @@ def _taps(start: Tensor, length: Tensor, longest: int, size: int, flip: Tensor) 
 
 
 def _resample_columns(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """(n, c, h, w) -> (n, c, h, size): sums along each row with the weights of `_taps`, rounded to levels."""
+    """(n, c, h, w) -> (c, n, h, size): sums along each row with the weights of `_taps`, rounded to levels.
+
+    The three levels of a colour travel in one number: moving scattered values is what takes the time.
+    """
     n, c, h, _ = x.shape
-    total = x.new_full((n, c, h, indices.shape[2]), 2 ** (WEIGHT_BITS - 1))
-    for index, weight in zip(indices.unbind(1), weights.unbind(1), strict=True):
-        taken = x.gather(3, index[:, None, None].expand(total.shape))
-        total.addcmul_(taken, weight[:, None, None])
+    packed = x[:, 0] if c == 1 else x[:, 0].add(x[:, 1], alpha=2**8).add_(x[:, 2], alpha=2**16)
+    total = x.new_full((c, n, h, indices.shape[2]), 2 ** (WEIGHT_BITS - 1))
+    for index, weight in zip(indices.unbind(1), weights[:, :, None].unbind(1), strict=True):
+        taken = packed.gather(2, index[:, None].expand(total.shape[1:]))
+        if c == 1:
+            total[0].addcmul_(taken, weight)
+        else:
+            total[0].addcmul_(taken & 255, weight)
+            total[1].addcmul_((taken >> 8).bitwise_and_(255), weight)
+            total[2].addcmul_(taken.bitwise_right_shift_(16), weight)
     return total.bitwise_right_shift_(WEIGHT_BITS)
 
 
 def _resample_rows(x: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """(n, c, h, w) -> (n, c, size, w): the same along each column, taking whole rows at a time."""
-    n, c, h, w = x.shape
-    total = x.new_full((n, c, indices.shape[2], w), 2 ** (WEIGHT_BITS - 1))
-    planes = torch.arange(n * c, device=x.device).view(n, c, 1) * h
-    for index, weight in zip(indices.unbind(1), weights.unbind(1), strict=True):
-        taken = x.reshape(-1, w).index_select(0, (planes + index[:, None]).flatten())
-        total.addcmul_(taken.view(total.shape), weight[:, None, :, None])
+    """(c, n, h, w) -> (c, n, size, w): the same along each column, taking whole rows at a time."""
+    c, n, h, w = x.shape
+    total = x.new_full((c, n, indices.shape[2], w), 2 ** (WEIGHT_BITS - 1))
+    planes = torch.arange(c * n, device=x.device).view(c, n, 1) * h
+    for index, weight in zip(indices.unbind(1), weights[..., None].unbind(1), strict=True):
+        taken = x.view(-1, w).index_select(0, (planes + index).flatten())
+        total.addcmul_(taken.view(total.shape), weight)
     return total.bitwise_right_shift_(WEIGHT_BITS)
 
 
 @functools.cache
-def _whole_axis(side: int, size: int, device: torch.device) -> Tensor:
-    """(side, size) float64: PIL's weights for an axis that is resized as a whole."""
+def _whole_axis(side: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The taps of an axis that is resized as a whole, the same for all images: two tensors (taps, size)."""
     start = torch.zeros(1, dtype=torch.int64, device=device)
     index, weight = _taps(start, torch.full_like(start, side), side, size, start > 0)
-    matrix = torch.zeros(side, size, dtype=torch.float64, device=device)
-    return matrix.scatter_add_(0, index[0], weight[0].double() / 2**WEIGHT_BITS)
+    return index[0], weight[0]
+
+
+def _resize_rows(x: Tensor, size: int) -> Tensor:
+    """(n, c, h, w) -> (n, c, size, w), levels in and out: every output row is a sum of a few whole rows."""
+    if x.shape[2] == size:
+        return x
+    total = x.new_full((*x.shape[:2], size, x.shape[3]), 2 ** (WEIGHT_BITS - 1))
+    for index, weight in zip(*_whole_axis(x.shape[2], size, x.device), strict=True):
+        total.addcmul_(x.index_select(2, index), weight[:, None])
+    return total.bitwise_right_shift_(WEIGHT_BITS)
 
 
 def _resize(x: Tensor, size: int) -> Tensor:
-    """Whole images (n, c, h, w) to (n, c, size, size), bilinear and antialiased: levels in and out.
+    """Whole images (n, c, h, w), int32 levels, to (n, c, size, size), bilinear and antialiased.
 
-    One matrix an axis serves all images; float64 holds its products of levels and 22-bit weights exactly.
+    PIL's order, columns first. They are turned into rows for it: on a CPU whole rows move several times
+    faster than scattered values.
     """
-    h, w = x.shape[2:]
-    if w != size:
-        x = (x.double() @ _whole_axis(w, size, x.device)).add_(0.5).floor_()
-    if h != size:
-        x = (_whole_axis(h, size, x.device).T @ x.double()).add_(0.5).floor_()
-    return x
+    if x.shape[3] != size:
+        x = _resize_rows(x.transpose(2, 3).contiguous(), size).transpose(2, 3).contiguous()
+    return _resize_rows(x, size)
 
 
 def _rotate_and_cut(x: Tensor, padding: int, angle: Tensor, cut: int) -> Tensor:

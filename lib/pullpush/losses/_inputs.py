@@ -50,6 +50,10 @@ def unit_rows(z: Tensor) -> Tensor:
     `torch.nn.functional.normalize` would multiply the gradient of such a row by 1e12, and has no second one.
     """
     z = widen(z)
+    # Each row is first brought near 1 by a power of two, which changes no bit of the result: the squares of a
+    # row of 1e-30 would all be nothing.
+    largest = z.detach().abs().amax(dim=1, keepdim=True).clamp(2.0**-100, 2.0**100)
+    z = z * (largest.frexp().mantissa / largest)
     squared = z.square().sum(dim=1, keepdim=True)
     return z / torch.where(squared > 0, squared, torch.inf).sqrt()
 
