@@ -4,6 +4,7 @@ PYTHON ?= python3
 JOBS ?= 2
 PORT ?= 8000
 PROFILE ?= quick
+PAGE ?=
 RERUN ?=
 UPGRADE ?=
 
@@ -18,7 +19,7 @@ SNAKEMAKE := $(BIN)/python -m snakemake -s papermill_runs/Snakefile --nolock --r
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book runs exercises serve test lint bench lock clean
+.PHONY: help env book runs exercises pdf serve test lint bench lock clean
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is"
@@ -50,6 +51,9 @@ runs: env ## the runs of a profile that have no record yet: PROFILE=laptop|paper
 
 exercises: env ## the chapters as notebooks for students, without their solutions, into _build/exercises
 	@$(BIN)/python -m pullpush.cli exercises
+
+pdf: env ## the chapters of the built site as PDF, into _build/pdf (PAGE=similarity for one)
+	@$(BIN)/python -m pullpush.printing $(PAGE)
 
 # A notebook's cells stay on one worker (loadfile); the last line is pytest's summary.
 test: env ## the tests, ruff and mypy among them, and every notebook at quick size

@@ -1,17 +1,23 @@
 """What all tests share: one thread, the real data and the browser, or one loud line where one is missing."""
 
+import functools
 import os
+import re
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # before torch or numba is imported
     os.environ.setdefault(_name, "1")
 
 import nbformat  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 MISSING = {
@@ -19,14 +25,29 @@ MISSING = {
     "browser": "no Chromium: apt install chromium, or playwright install chromium",
 }
 
+FIGURES = (
+    *("curves", "image_grid", "matrix", "paired", "points3d"),
+    *("scatter_frames", "show", "spheres", "table"),
+)
+
 torch.set_num_threads(1)
 
 
-def missing(what: str) -> None:
-    """Skip the test, or fail it when PULLPUSH_REQUIRE names `what`; the closing summary says it once more."""
+def missing(what: str, which: str = "") -> None:
+    """Skip the test, or fail it when PULLPUSH_REQUIRE names `what`; the closing summary says it once more.
+
+    which: the data set, where it is another than those that MISSING names.
+    """
+    why = f"{MISSING[what]}{f', and {which}' if which else ''}"
     if what in os.environ.get("PULLPUSH_REQUIRE", "").split(","):
-        pytest.fail(f"PULLPUSH_REQUIRE asks for {what}, but {MISSING[what]}", pytrace=False)
-    pytest.skip(MISSING[what])
+        pytest.fail(f"PULLPUSH_REQUIRE asks for {what}, but {why}", pytrace=False)
+    pytest.skip(why)
+
+
+@pytest.fixture(name="missing", scope="session")
+def _missing() -> Callable[..., None]:
+    """`missing("data", "usps")`: skip the test, or fail it under PULLPUSH_REQUIRE."""
+    return missing
 
 
 class KeptRun:
@@ -81,31 +102,34 @@ def chromium() -> str:
     return bundled
 
 
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The folder of the site, built now unless it is current; chapters are executed first where they have not
+    been. Of several workers one builds.
+    """
+    from pullpush import stage
+
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with FileLock(ROOT / ".cache" / "site.lock"):
+        if not list((ROOT / "_build" / "quick").glob("*/*/record.json")):
+            command = [
+                sys.executable,
+                "-c",
+                "from pullpush.cli import app; app()",
+                "run",
+                "--profile",
+                "quick",
+            ]
+            subprocess.run(command, cwd=ROOT, check=True)
+        return stage.build(ROOT).parent
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One loud line for each thing that was missing, also without -rs."""
     reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for what, why in MISSING.items():
         if count := sum(why in reason for reason in reasons):
             terminalreporter.write_line(f"SKIPPED {count} tests that need {what}: {why}", red=True, bold=True)
-
-
-class Unkept:
-    """Stands where a run stands: keeps nothing, so that every seed is computed here."""
-
-    identity = ""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def uses(self, digests: dict[str, str]) -> None: ...
-
-    def checkpoint(self, seed: int) -> None: ...
-
-    def scratch(self, seed: int) -> Path:
-        return self.folder
-
-    def seed(self, seed: int, one_seed: Any) -> Any:
-        return one_seed(seed)
 
 
 @pytest.fixture
@@ -124,7 +148,7 @@ def method_cells(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             for tag in ("parameters", "method")
         }
         begin = next(cell.source for cell in cells if "runs.begin" in cell.source)
-        names: dict[str, Any] = {"run": Unkept(tmp_path)}
+        names: dict[str, Any] = {"run": KeptRun(tmp_path / "kept")}
         exec(tagged["parameters"][0], names)
         small = {"limit": 200, "epochs": 1, "seeds": [0], "splits": 1, "batch_size": 32}
         names |= small | parameters
@@ -135,3 +159,97 @@ def method_cells(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return names
 
     return execute
+
+
+class Drawn(NamedTuple):
+    """One call of a function of `pullpush.figures`."""
+
+    kind: str
+    given: tuple[Any, ...]  # without the figure's name
+    told: dict[str, Any]
+
+
+class Executed(NamedTuple):
+    """What the code cells of a notebook leave."""
+
+    names: dict[str, Any]
+    drawn: dict[str, Drawn]  # by the figure's name
+    said: str  # all that was displayed beside figures
+
+
+@pytest.fixture
+def execute_notebook(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Executed]:
+    """`execute_notebook(path, skip="", **parameters)`: its code cells as they are, figures taken, not shown.
+
+    skip: leave out the cells with this tag. parameters: take the place of what the parameters cell says.
+    """
+    from pullpush import figures
+
+    def execute(path: Path, skip: str = "", **parameters: Any) -> Executed:
+        names: dict[str, Any] = {}
+        drawn: dict[str, Drawn] = {}
+        said: list[str] = []
+
+        def take(kind: str, name: str, *given: Any, **told: Any) -> None:
+            assert name not in drawn, f"two figures are called {name}"
+            drawn[name] = Drawn(kind, given, told)
+            for theme in figures.THEMES if "still" in told else ():  # at once: names may change after it
+                told["still"](theme)
+
+        for kind in FIGURES:
+            monkeypatch.setattr(figures, kind, functools.partial(take, kind))
+        monkeypatch.setattr("IPython.display.display", lambda output: said.append(output.data))
+        for cell in nbformat.read(path, 4).cells:
+            tags = cell.metadata.get("tags", [])
+            if cell.cell_type == "code" and skip not in tags:
+                exec(cell.source, names)
+                if "parameters" in tags:
+                    names |= parameters
+        return Executed(names, drawn, "\n".join(said))
+
+    return execute
+
+
+@pytest.fixture
+def read_page(execute_notebook: Callable[..., Executed]) -> Callable[[str], Executed]:
+    """`read_page(study)`: its results page, executed; no sentence of it has a nan."""
+
+    def read(study: str) -> Executed:
+        page = execute_notebook(ROOT / "book" / "results" / f"{study}.ipynb")
+        texts = [figure.told.get(part, "") for figure in page.drawn.values() for part in ("alt", "caption")]
+        assert [text for text in (*texts, page.said) if re.search(r"\bnan\b", text)] == []
+        return page
+
+    return read
+
+
+@pytest.fixture
+def write_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`write_record(run, metrics, arrays, **content)`: a made-up record of a planned run.
+
+    It lies in a repository of its own, which the library takes for this one from the start of the test: the
+    notebooks and plans are the real ones, and there are no other records. metrics: one row a seed.
+    """
+    from pullpush import records
+
+    for name in ("experiments", "results"):
+        shutil.copytree(ROOT / "book" / name, tmp_path / "book" / name, ignore=shutil.ignore_patterns(".*"))
+    (tmp_path / "papermill_runs").mkdir()
+    for path in (ROOT / "papermill_runs").glob("*.yaml"):
+        shutil.copy(path, tmp_path / "papermill_runs")
+    monkeypatch.setenv("PULLPUSH_ROOT", str(tmp_path))
+
+    def write(run: Any, metrics: list[dict[str, float]], arrays: Mapping[str, Any], **content: Any) -> None:
+        made = {
+            "schema": records.SCHEMA, "study": run.study, "run": run.name, "profile": run.profile,
+            "parameters": run.parameters, "metrics": metrics, "seconds": [60.0] * len(metrics),
+            "device": "cpu", "device_name": "a processor", "threads": 1, "versions": {}, "commit": "0" * 40,
+            "dirty": False, "command": "pullpush", "data": {}, "method": records.fingerprint(run.study),
+            "finished": "2026-01-01T00:00:00+00:00",
+        }  # fmt: skip
+        folder = records.run_folder(run.profile, run.study, run.name)
+        folder.mkdir(parents=True)
+        records.write_json(folder / "record.json", made | content)
+        np.savez_compressed(folder / "arrays.npz", **arrays)
+
+    return write

@@ -215,6 +215,9 @@ def test_with_all_records_every_claim_has_its_verdict(write, read):
         assert told["caption"] and "nan" not in told["caption"], name
         if "deepweeds" in name:
             assert "Olsen et al. 2019, CC BY 4.0" in told["caption"]
+    for name in ("few-labels", "wrong-labels", "outlier-curve"):
+        assert "n = 5 seeds" in drawn[name][1]["caption"], name
+    assert "fields-gumbel</a> against <a href=" in said  # each comparison is linked to both of its runs
     rows = drawn["beside-paper"][0][0]
     assert rows["data"].tolist() == [
         name for name in ("the paper's own", "crops", "rendered fields", "DeepWeeds") for _ in range(2)

@@ -6,12 +6,11 @@ import io
 import math
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 
-from pullpush import data, figures, losses, sheets
+from pullpush import data, losses, sheets
 
 CHAPTER = Path(__file__).parents[1] / "book" / "experiments" / "claws.ipynb"
 TINY = {"limit": 110, "image_height": 24, "crop_size": 12, "simclr_size": 16, "per_class": 2}
@@ -243,24 +242,14 @@ def test_planted_outliers_and_stages_are_found_where_they_lie_apart(execute):
     assert metrics["ari_stage"] > metrics["ari_weedy"]
 
 
-def run_all(monkeypatch, tmp_path, **parameters):
-    """Execute every cell; returns the names and what each figure was called with."""
-    drawn = {}
-    for kind in ("image_grid", "curves", "matrix", "points3d", "scatter_frames", "show", "table"):
-        monkeypatch.setattr(
-            figures, kind, lambda name, *given, kind=kind, **told: drawn.update({name: (kind, given, told)})
-        )
+@pytest.fixture
+def run_all(execute_notebook, monkeypatch, tmp_path):
+    """`run_all(**parameters)`: every cell of the chapter, at a size of seconds, recorded in `tmp_path`."""
     monkeypatch.setenv("PULLPUSH_WORK", str(tmp_path))
-    names = {}
-    for cell in nbformat.read(CHAPTER, 4).cells:
-        if cell.cell_type == "code":
-            exec(cell.source, names)
-            if "parameters" in cell.metadata.tags:
-                names |= TINY | {"epochs": 1, "limit": 99} | parameters
-    return names, drawn
+    return functools.partial(execute_notebook, CHAPTER, **TINY | {"epochs": 1, "limit": 99})
 
 
-def test_photographs_of_unknown_licence_are_never_shown(monkeypatch, tmp_path):
+def test_photographs_of_unknown_licence_are_never_shown(run_all, monkeypatch, tmp_path):
     images = torch.randint(
         256, (330, 3, 24, 38), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
@@ -269,10 +258,10 @@ def test_photographs_of_unknown_licence_are_never_shown(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "load", lambda name, split: photographs)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        names, drawn = run_all(monkeypatch, tmp_path, data="crops")
+        names, drawn, _ = run_all(data="crops")
     assert {"training", "plane", "scores", "contingency", "inside-2"} <= set(drawn)
     assert not {"images", "views", "planted", "gallery", "outliers"} & set(drawn)
-    assert all(told.get("images") is None for _, _, told in drawn.values())
+    assert all(figure.told.get("images") is None for figure in drawn.values())
     assert "no pictures here" in said.getvalue()
     with np.load(tmp_path / "arrays.npz") as arrays:
         assert not {"thumbs", "gallery_pictures"} & set(arrays.files)
@@ -280,12 +269,26 @@ def test_photographs_of_unknown_licence_are_never_shown(monkeypatch, tmp_path):
     assert names["named"] == [0, 1]
 
 
-def test_every_figure_is_drawn_for_rendered_fields(monkeypatch, tmp_path):
+def test_photographs_are_shown_with_their_credit(run_all, monkeypatch):
+    """CC BY 4.0 asks for it wherever they are seen, in the pages of recorded runs too."""
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (330, 3, 24, 38), dtype=torch.uint8, generator=stream)
+    weeds = data.ImageSet(images, torch.arange(330) % 11, tuple("abcdefghijk"), "deepweeds", "0" * 64)
+    monkeypatch.setattr(data, "load", lambda name, split: weeds)
     with contextlib.redirect_stdout(io.StringIO()):
-        names, drawn = run_all(monkeypatch, tmp_path, method="simclr")
-    shown = {"images", "planted", "views", "gallery", "inside-2", "outliers", "idea", "gate"}
+        _, drawn, _ = run_all(data="deepweeds")
+    seen = {name for name, one in drawn.items() if one.kind == "image_grid" or "images" in one.told}
+    assert seen == {"images", "views", "plane", "gallery"}
+    for name in seen:
+        assert drawn[name].told["caption"].endswith("Photographs: DeepWeeds, Olsen et al. 2019, CC BY 4.0.")
+
+
+def test_every_figure_is_drawn_for_rendered_fields(run_all, tmp_path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        names, drawn, _ = run_all(method="simclr")
+    shown = {"images", "full-size", "planted", "views", "gallery", "inside-2", "outliers", "idea", "gate"}
     assert shown <= set(drawn) and "gates" not in drawn
-    assert "density" not in drawn["training"][2]["y"]
+    assert "density" not in drawn["training"].told["y"]
     assert (tmp_path / "arrays.npz").stat().st_size < 300_000
     with np.load(tmp_path / "arrays.npz") as arrays:
         for name, count in (("thumbs", 99), ("gallery_pictures", 48)):

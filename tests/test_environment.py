@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from pullpush.parameters import code_cells, read_notebook
 
 ROOT = Path(__file__).parents[1]
 LIB = ROOT / "lib" / "pullpush"
@@ -32,6 +35,29 @@ def tracked() -> list[Path]:
     if listed.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# --- what is missing is told, and refused where it is asked for ---
+
+
+def test_missing_data_skips_or_fails_as_asked(missing, monkeypatch):
+    monkeypatch.delenv("PULLPUSH_REQUIRE", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"no real data: .*, and usps"):
+        missing("data", "usps")
+    monkeypatch.setenv("PULLPUSH_REQUIRE", "browser,data")
+    with pytest.raises(pytest.fail.Exception, match=r"asks for data, but no real data: .*, and usps"):
+        missing("data", "usps")
+
+
+def test_no_test_skips_past_that_for_data_or_a_browser():
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    told = [
+        (path.name, reason)
+        for path in paths
+        for reason in re.findall(r"pytest\.skip\((.*)\)|skipif\(.*reason=(.*)\)", path.read_text())
+        if re.search(r"data root|PULLPUSH_DATA|[Bb]rowser|[Cc]hromium", "".join(reason))
+    ]
+    assert told == [], "let missing() of conftest.py say it"
 
 
 # --- the lock and the environments made from it ---
@@ -114,6 +140,41 @@ def test_no_file_is_large():
     assert sum(size for path, size in sizes.items() if path.parts[0] == "papermill_runs") < 30_000_000
 
 
+# --- the Pythons it is for: 3.11 to 3.13; only the running one is ever tried here ---
+
+
+@pytest.mark.parametrize("path", sorted([*LIB.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]), ids=str)
+def test_sources_are_python_3_11(path):
+    ast.parse(path.read_text(), feature_version=(3, 11))  # which refuses newer syntax where it knows of it
+
+
+def test_notebooks_are_python_3_11():
+    for path in sorted((ROOT / "book").rglob("*.ipynb")):
+        for cell in code_cells(read_notebook(path)):
+            if not re.search(r"^\s*[%!]", cell, flags=re.MULTILINE):
+                ast.parse(cell, str(path), feature_version=(3, 11))
+
+
+def test_project_and_lock_allow_python_3_11_to_3_13():
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    assert [f"3.{minor}" for minor in range(9, 16) if f"3.{minor}" in allowed] == ["3.11", "3.12", "3.13"]
+    assert "--universal" in LOCK.split("\n\n")[0]
+    pins = re.findall(r"^([a-z0-9._-]+==[^\s;]+)(?: ; (.*?))?(?: \\)?$", LOCK, flags=re.MULTILINE)
+    for minor in (11, 12, 13):
+        for system, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")):
+            here = {
+                "python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0",
+                "sys_platform": system, "platform_machine": machine, "implementation_name": "cpython",
+                "platform_system": system.capitalize(), "platform_python_implementation": "CPython",
+                "os_name": "posix",
+            }  # fmt: skip
+            kept = [pin.split("==")[0] for pin, marker in pins if not marker or Marker(marker).evaluate(here)]
+            assert len(kept) == len(set(kept)), "two versions of one package"
+            for wanted in dependencies():
+                name = re.sub(r"[-_.]+", "-", Requirement(wanted).name).lower()
+                assert name in kept or name not in PINS, f"{name} on {system} {machine}, Python 3.{minor}"
+
+
 # --- who may import whom (design): never upward ---
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -141,11 +202,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fingerprint": {"parameters"},
     "records": {"parameters", "fingerprint"},
     "matrix": {"parameters", "records"},
-    "execution": {"parameters", "records", "matrix"},
+    "kernels": {"records"},
+    "execution": {"parameters", "records", "matrix", "kernels", "data"},
     "runs": {"parameters", "fingerprint", "records", "matrix"},
-    "foundations": {"parameters", "records"},
+    "foundations": {"parameters", "records", "kernels"},
     "exercises": {"records"},
     "grading": {"exercises", "parameters", "records"},
+    "printing": {"parameters", "records"},
+    "terms": {"pages"},
+    "docstrings": set(),
+    "api": {"docstrings", "pages", "parameters"},
+    "elsewhere": {"records"},
 }
 # These stay out of what is not named above, too.
 METHOD_PARTS = {"losses", "models", "samplers", "views", "crops", "graph"}

@@ -303,6 +303,19 @@ def test_image_grids_show_every_pixel(shown):
     assert len(table_of(shown[0])) == 6
 
 
+def test_photographs_keep_their_size_and_get_the_bytes_that_they_are_given(shown):
+    """Digits are enlarged and show their pixels; photographs are neither enlarged nor squared."""
+    photographs = np.random.default_rng(0).integers(0, 256, (1, 3, 3, 120, 190), dtype=np.uint8)
+    for i, budget in enumerate((16_000, 60_000)):
+        figures.image_grid(f"grid-{i}", photographs, budget=budget, alt="alt", caption="n = 3")
+    figures.image_grid("digits", np.zeros((1, 3, 1, 28, 28)), alt="alt", caption="n = 3")
+    (small,), (large,), (digits,) = map(images_of, shown)
+    weights = [len(payload(re.search(r'src="([^"]+)"', one)[1])) for one in (small, large)]
+    assert weights[0] <= 16_000 < weights[1] <= 60_000
+    assert "image-rendering:auto" in large and "max-width:592px" in large  # 3 x 190 and two gaps of 11
+    assert "image-rendering:pixelated" in digits and "max-width:288px" in digits  # 3 x 96
+
+
 def test_image_grids_wrap_and_count(shown):
     figures.image_grid("grid", np.zeros((13, 1, 8, 8)), alt="alt", caption="n = 13")
     assert len(table_of(shown[0])) == 13
@@ -413,7 +426,15 @@ def test_tables_mark_the_best_and_put_the_paper_beside(shown):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.9231, ".923"), (-0.0123, "-.012"), (1.0, "1.000"), (np.nan, "–"), (None, "–"), (5.66, "5.660")],
+    [
+        (0.9231, ".923"),
+        (-0.0123, "−.012"),
+        (-0.0001, ".000"),
+        (1.0, "1.000"),
+        (np.nan, "–"),
+        (None, "–"),
+        (5.66, "5.660"),
+    ],
 )
 def test_numbers_are_written_as_in_the_text(value, text):
     assert figures._number(value) == text

@@ -7,14 +7,13 @@ import sys
 import types
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from pullpush import evaluation, figures, ledger, losses, matrix
+from pullpush import evaluation, ledger, losses, matrix
 
 CHAPTER = Path(__file__).parents[1] / "book" / "experiments" / "lnscc.ipynb"
 TINY = {"limit": 120, "widths": [16], "contrast_steps": 4, "joint_steps": 3, "neighbours": 6, "dimensions": 3}
@@ -280,23 +279,15 @@ def test_a_k_that_cannot_be_is_told_before_training(execute, clusters):
         execute(clusters=clusters, until="near, far")
 
 
-def run_all(monkeypatch, folder, skip="", **parameters):
-    """Execute every cell but those tagged `skip`; returns the names and what each figure was called with."""
-    drawn = {}
-    for kind in ("image_grid", "curves", "matrix", "scatter_frames", "show", "table"):
-        monkeypatch.setattr(figures, kind, lambda name, *given, **told: drawn.update({name: (given, told)}))
-    monkeypatch.setenv("PULLPUSH_WORK", str(folder))
-    names = {}
-    for cell in nbformat.read(CHAPTER, 4).cells:
-        if cell.cell_type == "code" and skip not in cell.metadata.tags:
-            exec(cell.source, names)
-            if "parameters" in cell.metadata.tags:
-                names |= TINY | parameters
-    return names, drawn
+@pytest.fixture
+def run_all(execute_notebook, monkeypatch, tmp_path):
+    """`run_all(skip="", **parameters)`: every cell of the chapter, tiny, recorded in `tmp_path`."""
+    monkeypatch.setenv("PULLPUSH_WORK", str(tmp_path))
+    return functools.partial(execute_notebook, CHAPTER, **TINY, profile="laptop")
 
 
-def test_every_figure_is_drawn_and_the_arrays_hold_them(monkeypatch, tmp_path):
-    names, drawn = run_all(monkeypatch, tmp_path, profile="laptop", seeds=[0, 1])
+def test_every_figure_is_drawn_and_the_arrays_hold_them(run_all, tmp_path):
+    names, drawn, _ = run_all(seeds=[0, 1])
     shown = {"samples", "local", "weights", "edge-loss", "training", "embedding", "scores", "contingency"}
     assert shown | {"border"} == set(drawn)
     with np.load(tmp_path / "arrays.npz") as arrays:
@@ -308,9 +299,9 @@ def test_every_figure_is_drawn_and_the_arrays_hold_them(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("setting", [{}, {"joint_steps": 0}, {"method": "kmeans"}, {"data": "own"}], ids=str)
-def test_recorded_runs_do_without_the_teaching_cells(monkeypatch, tmp_path, planted, setting):
+def test_recorded_runs_do_without_the_teaching_cells(run_all, tmp_path, planted, setting):
     table = planted | {"dimensions": 2} if setting.get("data") == "own" else {}
-    _, drawn = run_all(monkeypatch, tmp_path, "teaching", profile="laptop", **(setting | table))
+    drawn = run_all(skip="teaching", **(setting | table)).drawn
     steps = setting.get("method") is None
     assert set(drawn) == {"scores"} | ({"training", "weights"} if steps else set()) | (
         {"border"} if steps and not table else set()

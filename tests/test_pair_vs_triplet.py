@@ -1,10 +1,22 @@
 """The method cells of "Pair against triplet", executed as they stand, for every way to set its parameters."""
 
 import functools
+import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+
+from pullpush import figures, samplers
+from pullpush.parameters import code_cells, read_notebook
+
+ROOT = Path(__file__).parents[1]
+CHAPTER = ROOT / "book" / "experiments" / "pair_vs_triplet.ipynb"
+RECORDS = ROOT / "papermill_runs"
 
 
 @pytest.fixture
@@ -69,3 +81,51 @@ def test_pairs_are_pulled_if_same_and_pushed_if_not(execute):
     assert pair_loss(z_1, z_2, torch.tensor([True])).item() == pytest.approx(1)
     assert pair_loss(z_1, z_2, torch.tensor([False])).item() == pytest.approx(0)
     assert pair_loss(z_1, z_1, torch.tensor([False])).item() == pytest.approx(1)
+
+
+# --- what the chapter says of its own figures and parameters ---
+
+
+def cell_with(text):
+    """The source of the chapter's only code cell that holds `text`."""
+    found = [cell for cell in code_cells(read_notebook(CHAPTER)) if text in cell]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_alt_text_of_the_training_tells_what_happened(monkeypatch):
+    told = {}
+    monkeypatch.setattr(figures, "curves", lambda *_, **given: told.update(given))
+    rising = {"epoch": [1, 2, 3], "loss": [0.5, 0.7, 0.9], "d_positive": [1, 1, 1], "d_negative": [2, 2, 2]}
+    arrays = {f"history_{name}": np.array(values) for name, values in rising.items()}
+    kept = [SimpleNamespace(seed=seed, arrays=arrays) for seed in (0, 1)]
+    given = {"arm": "scenario", "loss": "triplet", "epochs": 3, "seeds": [0, 1], "results": kept, "run": None}
+    exec(cell_with('"training",'), given | {"pd": pd, "figures": figures})
+    assert "the loss goes from 0.5 to 0.9;" in told["alt"]
+
+
+@pytest.mark.parametrize(("limit", "said"), [(25, "limit=25 gives 20 anchors: 2 of each class"), (20, "")])
+def test_a_limit_that_is_not_kept_is_told(monkeypatch, capsys, limit, said):
+    monkeypatch.setattr(figures, "image_grid", lambda *_, **__: None)
+    given = {
+        "limit": limit, "per_class": 2, "anchors": range(20), "labels": torch.arange(10).repeat(12),
+        "train": SimpleNamespace(classes=range(10)), "train_images": torch.zeros(120, 1, 8, 8),
+        "run": None, "data": "digits", "samplers": samplers, "figures": figures,
+    }  # fmt: skip
+    exec(cell_with('"images",'), given)
+    printed = capsys.readouterr().out
+    assert printed.startswith(said) and bool(printed) == bool(said)
+
+
+def test_the_results_page_says_n_and_the_measured_share_of_false_negatives(read_page):
+    page = read_page("pair_vs_triplet")
+    recorded = [json.loads(path.read_text()) for path in RECORDS.glob("*/pair_vs_triplet/*/record.json")]
+    shares = [
+        np.mean([row["false_negatives"] for row in one["metrics"]])
+        for one in recorded
+        if one["profile"] == "laptop" and one["parameters"].get("negatives") == "blind"
+    ]
+    for share in (min(shares), max(shares)):
+        assert f"{100 * share:.1f} %" in page.said
+    for name in ("heat", "spread"):
+        assert "mean over n = 5 seeds" in page.drawn[name].told["caption"]

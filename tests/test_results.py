@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from pullpush import figures, ledger, records, results, statistics
+from pullpush import cli, figures, ledger, records, results, statistics
 from pullpush.parameters import read_schema
 
 ROOT = Path(__file__).parents[1]
@@ -486,6 +487,46 @@ def test_write_fills_blocks_and_says_what_changed(repository):
     )
 
 
+def test_every_study_has_its_headline_in_the_readme(repository):
+    readme = repository.root / "README.md"
+    readme.write_text("<!-- pullpush:studies -->\n<!-- /pullpush -->\n")
+    repository.fill()
+    results.write()
+    lines = [line for line in readme.read_text().splitlines() if line.startswith("| [")]
+    assert len(lines) == len(ledger_studies()) > 1
+    one = next(one for one in ledger.judge(STUDY) if one.claim.headline)
+    ours = f"{one.average.signed}, n = {one.average.n}"
+    paper = statistics.difference(one.paper_average)
+    assert lines[0] == (
+        f"| [Pair against triplet](book/results/{STUDY}.ipynb) "
+        f"| {one.claim.claim} | {ours} | {paper} | {one.chip} |"
+    )
+    assert all(line.endswith("| not run yet | – | not run yet |") for line in lines[1:] if "CC" in line)
+    assert results.page_blocks()["studies"].count(f"](/results/{STUDY}.ipynb)") == 1
+    written = (ROOT / "README.md").read_text()
+    for study in ledger_studies():
+        assert f"](book/results/{study}.ipynb)" in written
+
+
+def test_an_origin_says_the_seeds_and_the_command_that_makes_a_record_again(repository):
+    for run, seeds in (("mnist-simclr-triplet", [0, 1]), ("mnist-simclr-pair", [1, 2])):
+        repository.record("laptop", run, seeds=seeds)
+    repository.record("paper", "mnist-none-pair", seeds=[7])
+    planned = [*results.arms(STUDY, "laptop"), *results.arms(STUDY, "paper")]
+    made = results.Origin(planned).provenance()
+    assert made["seeds"] == [0, 1, 2, 7] and made["trainings"] == 5
+    one, two = made["command"].split("; ")
+    assert one == f"pullpush run {STUDY} --profile laptop --rerun NAME"
+    assert two == f"pullpush run {STUDY} --profile paper --rerun mnist-none-pair"
+    asked = CliRunner().invoke(cli.app, [*two.split()[1:], "--list"])
+    assert asked.exit_code == 0 and f"{STUDY}/mnist-none-pair" in asked.output.splitlines()
+
+
+def test_parameters_are_written_as_numbers_are():
+    written = {0.0: "0", 10.0: "10", 0.25: "0.25", 1000: "1,000", True: "on", None: "own", "mnist": "MNIST"}
+    assert {value: results.label(value) for value in written} == written
+
+
 def test_blocks_of_the_stage_are_left_alone_and_others_are_mistakes(repository):
     page = repository.root / "book" / "page.md"
     page.write_text("<!-- pullpush:status -->\nkept\n<!-- /pullpush:status -->\n")
@@ -500,6 +541,61 @@ def test_blocks_on_the_site_link_to_pages_of_the_site(repository):
     blocks = results.page_blocks()
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in blocks)
     assert f"](/runs/paper/{STUDY}/mnist-none-pair.ipynb)" in blocks["pair-vs-triplet"]
-    assert blocks["verdict-pair-vs-triplet"].startswith(
-        '<span class="pp-chip pp-reproduced">reproduced</span> Ours: +'
+    assert {f"thumb-{study.replace('_', '-')}" for study in ledger_studies()} <= set(blocks)
+
+
+# --- cards of the front page ---
+
+
+def ledger_studies() -> set[str]:
+    return {claim.study for claim in ledger.read_claims()}
+
+
+def told(block: str) -> str:
+    """The words of a card, without its tags."""
+    return " ".join(re.sub(r"<[^>]+>", " ", block).split())
+
+
+def test_a_card_sets_our_number_beside_the_source(repository):
+    empty = results.page_blocks()["verdict-pair-vs-triplet"]
+    source = judged("triplet-over-pair")
+    expected = statistics.difference(np.mean([part.paper for part in source.comparisons]))
+    assert told(empty) == (
+        f"not run yet ours – the practicum {expected} Accuracy, triplet − pair, mean of 6 comparisons."
     )
+    repository.fill()
+    one, block = judged("triplet-over-pair"), results.page_blocks()["verdict-pair-vs-triplet"]
+    assert told(block) == (
+        f"reproduced ours {one.average.signed} the practicum {expected} "
+        "Accuracy, triplet − pair, mean of 6 comparisons, n = 5 seeds. "
+        "6 of 6 intervals leave out zero on the claimed side."
+    )
+    assert block.startswith("<div") and "\n" not in block  # a block of HTML in Markdown
+    repository.record("paper", "mnist-fer-pair", [0.7, 0.7, 0.7], seeds=[0, 1, 2])
+    assert "n = 3 seeds" in told(results.page_blocks()["verdict-pair-vs-triplet"])
+    shutil.rmtree(repository.root / "papermill_runs" / "paper" / STUDY / "mnist-fer-pair")
+    assert "mean of 5 of 6 comparisons" in told(results.page_blocks()["verdict-pair-vs-triplet"])
+
+
+def test_a_source_without_numbers_is_not_given_one(repository):
+    assert "the paper not available" in told(results.page_blocks()["verdict-lnscc"])
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"),
+    [
+        (["a > b"], "The interval leaves out zero on the claimed side."),
+        (["a > b", "a > c"], "2 of 2 intervals leave out zero on the claimed side."),
+        (["a >= b", "a >= c"], "2 of 2 intervals lie above zero, or at most a point below."),
+        (["a > b", "a >= c"], "2 of 2 comparisons are upheld."),
+    ],
+)
+def test_what_is_upheld_says_what_was_asked(tests, said):
+    """'At most a point below' may be upheld by an interval that holds zero."""
+    parts = [made_up([0.1, 0.11, 0.09, 0.1, 0.1], test).comparisons[0] for test in tests]
+    claim = ledger.Claim("x", STUDY, "paper", "c", "s", "p", {})
+    assert results.headline_sentence(ledger.Judged(claim, tuple(parts))).endswith(said)
+
+
+def test_every_headline_says_what_is_subtracted():
+    assert set(results.DIFFERENCES) == {claim.study for claim in ledger.read_claims() if claim.headline}

@@ -32,6 +32,19 @@ def test_a_small_budget_costs_quality_and_nothing_else():
     assert error[0] < error[1]
 
 
+@pytest.mark.parametrize(("n", "height", "width", "budget"), [(48, 48, 76, 30_000), (500, 16, 25, 20_000)])
+def test_pictures_that_no_quality_keeps_within_the_budget_become_smaller(n, height, width, budget):
+    """The two sheets of a record of CLAWS, of noise, which compresses worst: they cost no run."""
+    noise = np.random.default_rng(2).integers(0, 256, (n, 3, height, width), dtype=np.uint8)
+    shade = np.linspace(0.2, 1, n)[:, None, None, None]
+    images = (noise * shade).astype(np.uint8)
+    packed = sheets.pack(images, budget)
+    found = sheets.unpack(packed, n)
+    assert len(packed) <= budget and found.shape[:2] == (n, 3)
+    assert sheets.SMALLEST <= found.shape[2] < height and found.shape[3] < width
+    assert np.corrcoef(found.mean((1, 2, 3)), images.mean((1, 2, 3)))[0, 1] > 0.99  # each in its place
+
+
 def test_grey_and_floating_pictures_are_taken():
     grey = np.linspace(0, 1, 5)[:, None, None, None] * np.ones((1, 1, 16, 16))
     found = sheets.unpack(sheets.pack(grey, 10_000), 5)

@@ -4,22 +4,19 @@ import itertools
 import json
 import math
 import re
-import shutil
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from pullpush import evaluation, figures, ledger, losses, matrix, records
+from pullpush import evaluation, ledger, losses, matrix
 from pullpush.runs import Method
 
 ROOT = Path(__file__).parents[1]
 STUDY = "side_by_side"
 CHAPTER = ROOT / "book" / "experiments" / f"{STUDY}.ipynb"
-PAGE = ROOT / "book" / "results" / f"{STUDY}.ipynb"
 METHODS = Method.__args__
 IMAGES = ("pair", "triplet", "nt_xent", "sup_con", "cc", "rcc", "claws")
 TINY = {
@@ -201,17 +198,12 @@ def test_clusters_of_its_own_come_from_its_own_head(execute):
 
 
 @pytest.mark.parametrize("method", ["rcc", "pixels"])
-def test_every_figure_is_drawn_and_the_record_holds_what_the_page_draws(monkeypatch, tmp_path, method):
-    drawn = {}
-    for kind in ("image_grid", "curves", "scatter_frames", "table"):
-        monkeypatch.setattr(figures, kind, lambda name, *given, **told: drawn.update({name: (given, told)}))
+def test_every_figure_is_drawn_and_the_record_holds_what_the_page_draws(
+    execute_notebook, monkeypatch, tmp_path, method
+):
     monkeypatch.setenv("PULLPUSH_WORK", str(tmp_path))
-    names = {}
-    for cell in nbformat.read(CHAPTER, 4).cells:
-        if cell.cell_type == "code":
-            exec(cell.source, names)
-            if "parameters" in cell.metadata.tags:
-                names |= TINY | {"method": method, "profile": "laptop", "seeds": [0, 1]}
+    given = TINY | {"method": method, "profile": "laptop", "seeds": [0, 1]}
+    drawn = execute_notebook(CHAPTER, **given).drawn
     assert set(drawn) == {"views", "scores", "space"} | ({"training"} if method == "rcc" else set())
     with np.load(tmp_path / "arrays.npz") as arrays:
         assert arrays["flat"].shape == (360, 2) and arrays["labels"].shape == (360,)
@@ -244,13 +236,8 @@ def test_the_plans_differ_in_the_method_alone():
 
 
 @pytest.fixture
-def write(tmp_path, monkeypatch):
+def write(write_record):
     """`write(method, level, seeds)`: a made-up record in a repository of its own."""
-    for name in ("experiments", "results"):
-        shutil.copytree(ROOT / "book" / name, tmp_path / "book" / name, ignore=shutil.ignore_patterns(".*"))
-    (tmp_path / "papermill_runs").mkdir()
-    shutil.copy(ROOT / "papermill_runs" / "laptop.yaml", tmp_path / "papermill_runs")
-    monkeypatch.setenv("PULLPUSH_ROOT", str(tmp_path))
     plans = {run.parameters["method"]: run for run in planned("laptop").values()}
 
     def record(method, level=0.7, seeds=5):
@@ -263,75 +250,40 @@ def write(tmp_path, monkeypatch):
             | {name: level + random.normal(0, 0.004) for name in names}
             for seed in range(seeds)
         ]
-        content = {
-            "schema": 1, "study": STUDY, "run": run.name, "profile": "laptop", "parameters": run.parameters,
-            "seconds": [60.0] * seeds, "device": "cpu", "device_name": "a processor", "threads": 1,
-            "versions": {}, "commit": "0" * 40, "dirty": False, "command": "pullpush", "metrics": metrics,
-            "data": {"train": "0", "test": "1"}, "method": records.fingerprint(STUDY),
-            "finished": "2026-01-01T00:00:00+00:00",
-        }  # fmt: skip
-        folder = tmp_path / "papermill_runs" / "laptop" / STUDY / run.name
-        folder.mkdir(parents=True)
-        (folder / "record.json").write_text(json.dumps(content))
         arrays = {"flat": random.normal(size=(60, 2)).astype(np.float16), "labels": np.arange(60) % 10}
         thumbs = {"thumbs": np.zeros((60, 1, 14, 14), np.uint8)} if method == "pixels" else {}
-        np.savez(folder / "arrays.npz", **arrays, **thumbs)
+        write_record(run, metrics, arrays | thumbs, data={"train": "0", "test": "1"})
 
     return record
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """`read()`: execute the page; the figures it draws, by name, and all that it says."""
-
-    def execute():
-        drawn, said = {}, []
-        for kind in ("table", "show", "paired", "scatter_frames"):
-            monkeypatch.setattr(
-                figures, kind, lambda name, *given, **told: drawn.update({name: (given, told)})
-            )
-        monkeypatch.setattr("IPython.display.display", lambda output: said.append(output.data))
-        names = {}
-        for cell in nbformat.read(PAGE, 4).cells:
-            if cell.cell_type == "code":
-                exec(cell.source, names)
-        for _, told in drawn.values():
-            assert "nan" not in told["caption"]
-            if "still" in told:
-                for theme in figures.THEMES:
-                    told["still"](theme)
-        return drawn, "\n".join(said)
-
-    return execute
-
-
-def test_without_records_the_page_says_so(write, read):
-    drawn, said = read()
+def test_without_records_the_page_says_so(write, read_page):
+    _, drawn, said = read_page(STUDY)
     assert set(drawn) == {"beside"} and said.count("*Not run yet.*") == 3
     assert "With labels: not run yet." in said
-    assert all("(not run yet)" in name for name in drawn["beside"][0][0]["method"])
+    assert all("(not run yet)" in name for name in drawn["beside"].given[0]["method"])
 
 
-def test_a_few_records_fill_their_places_alone(write, read):
+def test_a_few_records_fill_their_places_alone(write, read_page):
     write("rcc", 0.8, seeds=1)
     write("pixels", 0.5)
-    drawn, said = read()
+    _, drawn, said = read_page(STUDY)
     assert set(drawn) == {"beside", "own", "cost", "over-pixels", "spaces"}
     assert "some have too few seeds to say" in said and "With labels: not run yet." in said
-    assert len(drawn["over-pixels"][0][0]) == 1
+    assert len(drawn["over-pixels"].given[0]) == 1
 
 
-def test_with_all_records_methods_stand_beside_their_floors(write, read):
+def test_with_all_records_methods_stand_beside_their_floors(write, read_page):
     for j, method in enumerate(METHODS):
         write(method, 0.5 if method in ("untrained", "pixels") else 0.55 + 0.05 * j)
-    drawn, said = read()
+    _, drawn, said = read_page(STUDY)
     assert set(drawn) == {"beside", "own", "cost", "over-untrained", "over-pixels", "spaces"}
     assert "not run yet" not in said.lower()
     assert re.search(r"Without labels: accuracy of a linear probe is highest for LNSCC.* next is RCC", said)
     assert re.search(r"With labels: NMI of k-means is highest for CLAWS.* next is SupCon.*, higher\.", said)
     assert "8 of 8 methods are above the untrained network by their interval" in said
-    rows = drawn["beside"][0][0].set_index("method")
+    rows = drawn["beside"].given[0].set_index("method")
     assert rows.loc["LNSCC", "told"] == "none; k" and rows.loc["raw pixels", "seconds"] == "0"
-    assert drawn["beside"][1]["group"] == "kind" and len(rows) == 10
-    assert drawn["spaces"][1]["images"].shape == (60, 1, 14, 14)
-    assert next(iter(drawn["spaces"][0][0])) in ("untrained", "raw pixels")
+    assert drawn["beside"].told["group"] == "kind" and len(rows) == 10
+    assert drawn["spaces"].told["images"].shape == (60, 1, 14, 14)
+    assert next(iter(drawn["spaces"].given[0])) in ("untrained", "raw pixels")

@@ -3,8 +3,6 @@
 import functools
 import http.server
 import re
-import subprocess
-import sys
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,17 +18,6 @@ HTML = ROOT / "_build" / "html"
 CHAPTER = "experiments/pair_vs_triplet.html"
 PHONE, DESKTOP = {"width": 375, "height": 720}, {"width": 1280, "height": 800}
 PAGE_LIMIT = 3_000_000  # bytes, shared scripts apart
-
-
-@pytest.fixture(scope="session")
-def site():
-    """The folder of the site, built now unless it is current; chapters are executed first where they have not
-    been.
-    """
-    if not list((ROOT / "_build" / "quick").glob("*/*/record.json")):
-        command = [sys.executable, "-c", "from pullpush.cli import app; app()", "run", "--profile", "quick"]
-        subprocess.run(command, cwd=ROOT, check=True)
-    return stage.build(ROOT).parent
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -132,7 +119,9 @@ def pages():
     import yaml
 
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    chapters = [entry["file"] for part in contents["parts"] for entry in part["chapters"]]
+    entries = [entry for part in contents["parts"] for entry in part["chapters"]]
+    below = [inner for entry in entries for inner in entry.get("sections", ()) if "file" in inner]
+    chapters = [entry["file"] for entry in entries + below]
     runs = sorted((ROOT / "papermill_runs").glob("*/*/*/record.json"))[:1]
     named = [f"runs/{run.parent.relative_to(ROOT / 'papermill_runs').as_posix()}" for run in runs]
     return [f"{name}.html" for name in [contents["root"], *chapters, *named, "search"]]

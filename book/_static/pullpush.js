@@ -207,7 +207,8 @@
   };
 
   const turnWithArrows = (plot, scenes, Plotly) => {
-    plot.tabIndex = 0;
+    Object.assign(plot, { tabIndex: 0, ariaLabel: "Points in space, turned with the arrow keys" });
+    plot.setAttribute("role", "application"); // a screen reader leaves the arrow keys to it
     plot.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: [-0.15, 0], ArrowRight: [0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15] }[event.key];
       if (!step) return;
@@ -299,7 +300,60 @@
     });
   };
 
+  // ---------------------------------------------------------------------------------------------------------------- the page
+
+  // The computed spheres (pullpush.idea.html) stand still until this moves them: what moves by itself needs a way to stop it.
+  const moveIdea = (spheres) => {
+    const bar = document.createElement("div");
+    bar.className = "pp-play";
+    spheres.after(bar);
+    const button = add(bar, "button", { type: "button" });
+    const play = (wanted) => {
+      if (wanted) spheres.classList.add("pp-moving");
+      spheres.classList.toggle("pp-paused", !wanted);
+      button.textContent = wanted ? "Pause" : "Play";
+      button.classList.toggle("pp-playing", wanted);
+    };
+    button.addEventListener("click", () => play(spheres.matches(".pp-paused")));
+    calm.addEventListener("change", () => calm.matches && play(false));
+    play(!calm.matches);
+  };
+
+  // A fold is called by what is written on it, and the one without words by the page that its list belongs to.
+  const nameFolds = () => {
+    for (const fold of document.querySelectorAll("details.hide > summary")) fold.removeAttribute("aria-label");
+    for (const fold of document.querySelectorAll(".bd-links .has-children > details > summary"))
+      fold.ariaLabel = `Pages under ${fold.parentElement.parentElement.querySelector("a").textContent}`;
+  };
+
+  // What scrolls sideways is reached by the keyboard, for as long as it does. The theme sees to code and tables.
+  const reachWhatScrolls = () => {
+    const watch = new ResizeObserver((changes) => {
+      for (const { target } of changes) {
+        if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+        else target.removeAttribute("tabindex");
+      }
+    });
+    const observe = () => document.querySelectorAll(".pp-stills, mjx-container[display]").forEach((box) => watch.observe(box));
+    observe();
+    window.MathJax?.startup?.promise?.then(observe);
+  };
+
+  // Paper is light, and shows where a link leads: the style sheet prints data-address.
+  const readyForPrint = () => {
+    const { dataset } = document.documentElement;
+    let shown;
+    addEventListener("beforeprint", () => ([shown, dataset.theme] = [dataset.theme, "light"]));
+    addEventListener("afterprint", () => (dataset.theme = shown));
+    for (const link of document.querySelectorAll(".bd-article a.external[href^=http]"))
+      if (!/^(https?:|arXiv)/.test(link.textContent)) link.dataset.address = link.getAttribute("href").replace(/^https?:\/\//, "");
+  };
+
   const start = () => {
+    document.querySelectorAll(".pp-idea:has(.pp-move)").forEach(moveIdea);
+    nameFolds();
+    reachWhatScrolls();
+    readyForPrint();
     const figures = [...document.querySelectorAll("figure.pp-figure")].filter((figure) => figure.querySelector(".pp-live"));
     const watch = new IntersectionObserver(
       (entries) => {

@@ -1,4 +1,7 @@
-"""Where cluster centres start: of many runs of k-means, the one whose clusters have the expected sizes."""
+"""Where cluster centres start: of many runs of k-means, the one whose clusters have the expected sizes.
+
+Taught in "Locally normalised clusters".
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,6 +1,7 @@
-"""The command line: `pullpush run`, `pullpush data`, `pullpush results`. Thin: other modules do the work."""
+"""The command line `pullpush`: run, data, results, exercises, grade. Thin: other modules do the work."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +104,7 @@ def run(
 
     Stopped or killed, it goes on when called again: finished seeds are kept, training resumes.
     """
-    with _sentences():
+    with _sentences(execution.RunFailed):
         if help_:
             typer.echo(context.get_help())
             if study:
@@ -114,6 +115,8 @@ def run(
         if data_root:
             os.environ["PULLPUSH_DATA"] = str(data_root.resolve())
         given = dict(pair.split("=", 1) for pair in parameter or [])
+        if "" in given:
+            raise ParameterError("-p needs a name and a value: -p NAME VALUE.")
         single = study is not None and bool(given or name or not profile)
         if study and single:
             planned = [_single(study, given, profile, name)]
@@ -129,6 +132,7 @@ def run(
                 planned = [plan for plan in planned if plan.done]
         if single and not show:
             execution.check_target(planned[0], out)
+            execution.check_data(planned[0])
     if show:
         typer.echo("".join(f"{plan.study}/{plan.name}\n" for plan in planned), nl=False)
         return
@@ -271,8 +275,10 @@ def data_list(data_root: DataRoot = None) -> None:
         try:
             data.check_table(name, data_root)
             typer.echo(f"{name:15} here")
-        except data.DataError:
-            typer.echo(f"{name:15} absent: pullpush data download {name}")
+        except data.DataError as error:
+            remedy = re.search("`(pullpush data download .*?)`", str(error))  # not all can be had
+            told = remedy[1] if remedy else f"no public download (pullpush data check {name})"
+            typer.echo(f"{name:15} absent: {told}")
 
 
 @data_app.command("where")
@@ -288,10 +294,17 @@ def data_download(names: Names = None, data_root: DataRoot = None) -> None:
     """Download data sets and check their digests; those that are whole already are left alone."""
     from pullpush import data
 
-    with _sentences(data.DataError):
+    failed = False
+    with _sentences():
         for name in names or data.table_names():
-            data.download_table(name, data_root)
-            typer.echo(f"{name} is whole.")
+            try:
+                data.download_table(name, data_root)
+                typer.echo(f"{name} is whole.")
+            except data.DataError as error:  # the others may be had all the same
+                failed = True
+                typer.echo(f"Error: {error}", err=True)
+    if failed:
+        raise typer.Exit(2)
 
 
 @data_app.command("check")
@@ -309,7 +322,7 @@ def data_check(names: Names = None, data_root: DataRoot = None) -> None:
                 typer.echo(f"{name} is whole.")
             except data.DataError as error:
                 bad = True
-                typer.echo(f"{name}: {error}", err=True)
+                typer.echo(f"{name}: {str(error).removeprefix(f'{name}: ')}", err=True)
     if bad:
         raise typer.Exit(1)
 

@@ -1,7 +1,8 @@
 """Clusters and what they are worth: agreement with labels, k-means and its elbow, cover of the sphere.
 
 Scores, silhouettes and planes are scikit-learn's and scipy's; k-means is ours, because an elbow needs thirty
-of them. All public names are part of `pullpush.evaluation`. Taught in "CC against RCC".
+of them. All public names are part of `pullpush.evaluation`.
+Taught in "Judging a representation" and "CC against RCC".
 """
 
 import math
@@ -291,7 +292,10 @@ def uniform_coverage(n: int, cells: int = 1000) -> dict[str, float]:
     """What `coverage` gives on average for n points drawn uniformly on the sphere, exactly.
 
     A cell holds c of them with the binomial probability B(c), of n draws that each hit with 1 / cells:
-    occupied = 1 - (1 - 1 / cells)^n,   entropy = -cells sum_c B(c) (c / n) log(c / n) / log(cells).
+
+        occupied = 1 - (1 - 1 / cells)^n
+        entropy = -cells sum_c B(c) (c / n) log(c / n) / log(cells)
+
     Raises ValueError unless n is at least 1 and cells at least 2.
     """
     from scipy.stats import binom

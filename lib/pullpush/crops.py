@@ -1,5 +1,7 @@
 """Views of field photographs as CLAWS (2021) draws them: no shape is too oblong, and up may be down.
 
+Taught in "CLAWS".
+
     Window()           the whole image                   the full view, of any height and width
     Window(size=32)    a small window, not resized       the crop view
     Turned(size=100)   a random part, resized            the views of SimCLR, its baseline

@@ -1,6 +1,7 @@
 """What an embedding is worth: probes on frozen features, with the protocol said by name.
 
-Classifiers and neighbours are scikit-learn's; ours is only the protocol. Taught in "Pair against triplet".
+Classifiers and neighbours are scikit-learn's; ours is only the protocol.
+Taught in "Judging a representation" and "Pair against triplet".
 """
 
 import copy

@@ -4,7 +4,9 @@ Nothing outside `.cache/` changes before the run is finished, so it may be kille
 loads the seeds that are finished and goes on with the one that is not.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -20,11 +22,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pullpush import records
+from pullpush import kernels, records
 from pullpush.matrix import Planned
-from pullpush.parameters import read_schema
+from pullpush.parameters import code_cells, read_notebook, read_schema
 
-KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
 NOTEBOOK_LIMIT = 500_000  # bytes; beyond it the page is told of, not refused
 UNFINISHED = re.compile(r"epoch (\d+)/(?!\1 )\d+ ")  # a line of an epoch that is not the last
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -64,7 +65,7 @@ def _execute_in(work: Path, run: Planned, target: Path, fresh: bool) -> None:
         _remove(work / name)
     started = time.perf_counter()
     _say(run, "started")
-    _prepare_environment(run, work)
+    kernels.prepare(PULLPUSH_RUN=run.name, PULLPUSH_WORK=str(work), PULLPUSH_ROOT=str(records.root()))
     _execute_notebook(run, work)
     if not (work / "record.json").is_file():
         raise RunFailed(f"{run.name} ended without a record: its notebook must call run.finish.")
@@ -122,40 +123,57 @@ def check_target(run: Planned, target: Path | None) -> Path:
     return target
 
 
+def check_data(run: Planned) -> None:
+    """See, before a kernel starts, that a run finds the data it names; fetch what can be downloaded.
+
+    A study's own default is embedded. Raises ValueError for an unknown name, RunFailed for data that is
+    missing, altered or out of reach.
+    """
+    chapter = records.notebook_path(run.study)
+    named = run.parameters.get("data")
+    if named is None or named == read_schema(chapter).validate({})["data"]:
+        return
+    from pullpush import data
+
+    rows = any("load_table" in cell for cell in code_cells(read_notebook(chapter)))
+    check, load = (data.check_table, data.load_table) if rows else (data.check, data.load)
+    kernels.absolute_data_root()
+    try:
+        with contextlib.chdir(records.root()):  # where the kernel will be
+            try:
+                check(named)
+            except data.DataError:
+                load(named)  # fetches what is missing, or says why it cannot be had
+    except data.DataError as error:
+        raise RunFailed(str(error)) from None
+
+
 def _execute_notebook(run: Planned, work: Path) -> None:
-    """papermill, its output passed on line by line; a kernel that dies before its first cell starts again."""
-    import papermill
+    """The notebook of a run by papermill, its output passed on line by line."""
     from papermill.exceptions import PapermillExecutionError
 
     changed = read_schema(records.notebook_path(run.study)).changed(run.parameters)
-    source, output = _source(run, work), work / "run.ipynb"
-    lines = _Lines(run)
-    for attempt in range(1, KERNEL_STARTS + 1):
-        try:
-            papermill.execute_notebook(
-                source,
-                output,
-                changed,
-                kernel_name="python3",
-                cwd=records.root(),
-                progress_bar=False,
-                stdout_file=lines,
-                stderr_file=lines,
-                start_timeout=120,
-            )
-            return
-        except PapermillExecutionError as error:
-            print(re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), file=sys.stderr)
-            reason = f"{error.ename}: {error.evalue}"
-            raise RunFailed(f"{run.name} failed: {reason}\n{_how_to_go_on(output)}") from None
-        except (RuntimeError, OSError, TimeoutError) as error:
-            if _any_cell_ran(output) or attempt == KERNEL_STARTS:
-                raise RunFailed(
-                    f"{run.name}: the kernel died, often for lack of memory "
-                    f"({type(error).__name__}: {error}).\n{_how_to_go_on(output)}"
-                ) from error
-            _say(run, f"the kernel did not start ({error}): trying again")
-            time.sleep(attempt)
+    source, output, lines = _source(run, work), work / "run.ipynb", _Lines(run)
+    say = functools.partial(_say, run)
+    try:
+        kernels.execute(source, output, changed, say=say, stdout_file=lines, stderr_file=lines)
+    except PapermillExecutionError as error:
+        trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
+        reason = error.evalue
+        if not _tells_of_data(error.ename, trace):
+            print(trace, file=sys.stderr)
+            reason = f"{error.ename}: {reason}"
+        raise RunFailed(f"{run.name} failed: {reason}\n{_how_to_go_on(output)}") from None
+    except kernels.KernelDied as error:
+        why = f"the kernel died, often for lack of memory ({error})"
+        raise RunFailed(f"{run.name}: {why}.\n{_how_to_go_on(output)}") from error
+
+
+def _tells_of_data(name: str, trace: str) -> bool:
+    """Whether an exception is a sentence of `pullpush.data` to the reader, who needs no traceback for it."""
+    places = re.findall(r"^(?:File (\S+?)(?::\d+| in )|Cell )", trace, flags=re.MULTILINE)
+    inside = bool(places) and "/pullpush/data/" in places[-1]
+    return name == "DataError" or (name == "ValueError" and inside)
 
 
 def _source(run: Planned, work: Path) -> Path:
@@ -189,43 +207,6 @@ def _how_to_go_on(output: Path) -> str:
         f"The notebook up to there: {output.relative_to(records.root())}. "
         "Finished seeds are kept; the same command goes on from them."
     )
-
-
-def _any_cell_ran(output: Path) -> bool:
-    if not output.is_file():
-        return False
-    try:
-        cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
-    except json.JSONDecodeError:  # it died while papermill was writing
-        return True
-    return any(cell.get("execution_count") for cell in cells)
-
-
-def _prepare_environment(run: Planned, work: Path) -> None:
-    """What the kernel inherits: the run, this interpreter and library, nothing of the user's own IPython."""
-    cache = records.root() / ".cache"
-    kernel = {
-        "argv": [
-            *(sys.executable, "-Xfrozen_modules=off"),  # or it warns of its debugger in every notebook
-            *("-m", "ipykernel_launcher", "-f", "{connection_file}"),
-            "--HistoryManager.enabled=False",  # parallel kernels would wait for one history file
-            "--log-level=CRITICAL",  # it warns of its own ports, and calls its own end an error
-        ],
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    records.write_json(cache / "jupyter" / "kernels" / "python3" / "kernel.json", kernel)
-    library = str(Path(__file__).resolve().parents[1])
-    os.environ |= {
-        "PULLPUSH_RUN": run.name,
-        "PULLPUSH_WORK": str(work),
-        "PULLPUSH_ROOT": str(records.root()),
-        "JUPYTER_PATH": str(cache / "jupyter"),
-        "IPYTHONDIR": str(cache / "ipython"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (library, os.environ.get("PYTHONPATH")))),
-    }
-    if data := os.environ.get("PULLPUSH_DATA"):  # the kernel has another working folder than the caller
-        os.environ["PULLPUSH_DATA"] = str(Path(data).expanduser().absolute())
 
 
 class _Lines:

@@ -1,7 +1,7 @@
 """Exercises whose solution is the source: student notebooks are the chapters without it.
 
-In a chapter (a notebook of a folder in PARTS) a code cell tagged `solution` holds a
-working solution. Its lines between `# begin solution` and `# end solution` are what a student has to write.
+In a chapter (a notebook of a folder in PARTS) a code cell tagged `solution` holds a working solution. Its
+lines between `# begin solution` and `# end solution` are what a student has to write.
 The code cell tagged `check` that follows asserts what must hold. `pullpush exercises` writes the chapters
 without those lines; `make book` shows them folded; tests/test_exercises.py proves of each that it is needed
 and that it works.
@@ -214,7 +214,7 @@ def try_out(notebook: Notebook) -> list[dict[str, str]]:
 
 
 def _error(sources: list[str], names: dict[str, Any]) -> str:
-    """What the last of these cells raises in turn, or ''; an error in an earlier one counts too."""
+    """What the first of these cells that fails raises, as '<type>: <message>', or ''."""
     try:
         for source in sources:
             exec(compile(source, "<exercise>", "exec"), names)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import html
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +52,9 @@ __all__ = [
     "render", "scatter_frames", "show", "spheres", "sprite", "style", "table",
 ]  # fmt: skip
 
+ENLARGED = 110  # CSS pixels: pictures below are shown up to this wide
+SQUARES = 40  # pixels: a picture at most this wide shows its pixels as squares, a wider one is smoothed
+
 
 def image_grid(
     name: str,
@@ -63,6 +65,7 @@ def image_grid(
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     data: DataFrame | None = None,
+    budget: int = STILL_BYTES,
     run: HasProvenance | None = None,
 ) -> None:
     """Images side by side.
@@ -70,6 +73,7 @@ def image_grid(
     images  (rows, columns, c, h, w), or (n, c, h, w), which wraps after ten; uint8 or in [0, 1]
     rows    a label left of each row      columns: one above each column
     data    the numbers; by default the mean and standard deviation of every image
+    budget  bytes that the picture may take; photographs need more of them than digits to be recognised
     """
     import pandas as pd
 
@@ -109,21 +113,21 @@ def image_grid(
         sheet[top : top + height, left : left + width, 3] = 255
     from PIL import Image
 
-    uri = "data:image/webp;base64," + base64.b64encode(webp(Image.fromarray(sheet), STILL_BYTES)).decode()
+    uri = "data:image/webp;base64," + base64.b64encode(webp(Image.fromarray(sheet), budget)).decode()
 
     def line(kind: str, texts: Sequence[str]) -> str:
         cells = "".join(f"<span>{html.escape(text)}</span>" for text in texts)
         return f'<div class="pp-{kind}" aria-hidden="true">{cells}</div>' if texts else ""
 
-    shown = (
-        min(96 * width / 28, 640 / wide) * wide
-    )  # CSS pixels: ten fill the page, a few do not become giants
+    # CSS pixels: ten fill the page, a few do not become giants, and no photograph is shown larger than it is.
+    shown = min(640, sheet.shape[1] if width > ENLARGED else wide * min(96 * width / 28, ENLARGED))
+    scaling = "pixelated" if width <= SQUARES else "auto"
     body = (
         f'<div class="pp-grid" style="--columns:{wide};--rows:{tall};--shown:{shown:.0f}px">'
         f"{line('columns', columns or ())}{line('rows', rows or ())}"
         f'<img class="pp-pixels dark-light" src="{uri}" width="{sheet.shape[1]}" height="{sheet.shape[0]}"'
         f' alt="{html.escape(alt)}"'
-        f' style="image-rendering:pixelated;width:100%;max-width:{shown:.0f}px;height:auto"></div>'
+        f' style="image-rendering:{scaling};width:100%;max-width:{shown:.0f}px;height:auto"></div>'
     )
     display(HTML(element(name, body, caption, data, run)))
 
@@ -520,4 +524,6 @@ def _number(value: float) -> str:
     """Three decimals without the leading zero, as look.md writes scores: .923; a dash where there is none."""
     if value is None or not np.isfinite(value):
         return "–"
-    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
+    text = f"{abs(value):.3f}"
+    sign = "−" if value < 0 and float(text) else ""
+    return sign + (text[1:] if text.startswith("0.") else text)

@@ -39,10 +39,18 @@ def method_fingerprint(notebook: Path, library: Path) -> str:
     digest = hashlib.sha256()
     for source in code_cells(cells, "method"):
         digest.update(_canonical(_parse(source)).encode())
-    whole = ast.Module([node for source in code_cells(cells) for node in _parse(source).body], [])
-    for name, tree in sorted(_reached(whole, library).items()):
+    for name, tree in sorted(_reached(_whole(cells), library).items()):
         digest.update(f"\n{name}\n{_canonical(tree)}".encode())
     return digest.hexdigest()
+
+
+def method_files(notebook: Path, library: Path) -> list[Path]:
+    """The files that the fingerprint covers, in whole or in part: the notebook, then modules by name."""
+    files = [notebook]
+    for name in sorted(_reached(_whole(read_notebook(notebook)), library)):
+        module = library.joinpath(*name.split(".")[1:])
+        files.append(module / "__init__.py" if module.is_dir() else module.with_suffix(".py"))
+    return files
 
 
 def edited(notebook: Mapping[str, Any], executed: Sequence[str]) -> str:
@@ -60,6 +68,11 @@ def edited(notebook: Mapping[str, Any], executed: Sequence[str]) -> str:
     if due is not None and method.intersection(due) <= set(ran):
         return ""
     return hashlib.sha256("\n".join(ran).encode()).hexdigest()
+
+
+def _whole(cells: Mapping[str, Any]) -> ast.Module:
+    """The code of all cells of a notebook."""
+    return ast.Module([node for source in code_cells(cells) for node in _parse(source).body], [])
 
 
 def _reached(notebook: ast.Module, library: Path) -> dict[str, ast.Module]:

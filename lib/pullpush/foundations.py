@@ -8,21 +8,17 @@ NAME` executes one. No two of them have one name.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pullpush import records
+from pullpush import kernels, records
 from pullpush.parameters import nearest
 
 FOLDERS = ("foundations", "assignments")  # of book/
-KERNEL_STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
 LIBRARIES = ("python", "torch", "numpy")  # whose versions a number of a chapter may depend on
 
 
@@ -82,17 +78,7 @@ def inputs(name: str) -> list[Path]:
 def chapter(name: str) -> Chapter:
     """The chapter that calls this, by its file name without `.ipynb`. Raises ValueError if there is none."""
     path = notebook_path(name)
-    return Chapter(name, records.source_state()["commit"], _differs(path))
-
-
-def _differs(path: Path) -> bool | None:
-    """Whether the notebook or the library differ from the commit; None where there is no git."""
-    command = ["git", "status", "--porcelain", "--", "lib", str(path)]
-    try:
-        said = subprocess.run(command, cwd=records.root(), capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return None if said.returncode else bool(said.stdout.strip())
+    return Chapter(name, records.source_state()["commit"], records.differs("lib", str(path)))
 
 
 def execute(source: Path, target: Path) -> None:
@@ -100,36 +86,22 @@ def execute(source: Path, target: Path) -> None:
 
     Raises ChapterFailed naming the cell that failed and its error.
     """
-    import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     root = records.root()
     where = source.relative_to(root) if source.is_relative_to(root) else source
     print(f"Executing {where}", flush=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}")
-    # Nothing of the user's own IPython, and no history file for which parallel kernels would wait.
-    ipython = root / ".cache" / "ipython"
-    ipython.mkdir(parents=True, exist_ok=True)
-    os.environ |= {"IPYTHONDIR": str(ipython), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    for attempt in range(1, KERNEL_STARTS + 1):
-        try:
-            papermill.execute_notebook(
-                source,
-                part,
-                cwd=root,
-                kernel_name="python3",
-                progress_bar=False,
-                extra_arguments=["--log-level=ERROR", "--HistoryManager.enabled=False"],
-            )
-            part.replace(target)
-            return
-        except papermill.PapermillExecutionError as error:
-            said = f"{error.ename}: {error.evalue}"
-            raise ChapterFailed(f"{where} failed in cell {error.exec_count}: {said}") from None
-        except RuntimeError as error:  # the kernel lost the race for a port, or died
-            if attempt == KERNEL_STARTS:
-                raise ChapterFailed(f"No kernel for {where}: {error}. Try again.") from error
-            time.sleep(attempt)
+    kernels.prepare()
+    try:
+        kernels.execute(source, part, say=lambda line: print(f"{where} | {line}", flush=True))
+    except PapermillExecutionError as error:
+        said = f"{error.ename}: {error.evalue}"
+        raise ChapterFailed(f"{where} failed in cell {error.exec_count}: {said}") from None
+    except kernels.KernelDied as error:
+        raise ChapterFailed(f"The kernel of {where} died ({error}). Try again.") from error
+    part.replace(target)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -6,7 +6,8 @@
     for rows, columns in epoch(edges, batch_size, generator):  positive pairs, as often as their weight says
 
 McInnes, Healy & Melville 2018, arXiv:1802.03426, section 3.1, for scale, weights and union; the sampling is
-that of the public code of LNSCC. All of it stays on the device of x. Taught in "Locally normalised clusters".
+that of the public code of LNSCC. All of it stays on the device of x.
+Taught in "Graphs, UMAP's loss and clusters" and "Locally normalised clusters".
 """
 
 import math

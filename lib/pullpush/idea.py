@@ -187,16 +187,18 @@ def _recorded(pair: Sequence[Arm]) -> str:
     """Two spheres as a still, the key of their colours, the data of the script, and where to read on."""
     epochs, labels, paths = _paths(pair)
     start = _start(paths)
-    seen = _seen(_turned(paths, start))
     images = f"{len(labels)} {label(_first(pair[0], 'data'))} images"
     stops = ["untrained", *(f"epoch {epoch}" for epoch in epochs[1:])]
+    names = [method(arm.run.split("-")[1]).label for arm in pair]
+    alts = [
+        f"{name}, {stops[-1]}: {images} on the unit sphere, coloured by class; {', '.join(_scores(arm))}."
+        for name, arm in zip(names, pair, strict=True)
+    ]
     figures = ""
-    for arm, path in zip(pair, seen, strict=True):
-        name, scores = method(arm.run.split("-")[1]).label, _scores(arm)
-        alt = f"{name}, {stops[-1]}: {images} on the unit sphere, coloured by class; {', '.join(scores)}."
+    for name, arm, globe in zip(names, pair, _globes(alts, paths, labels), strict=True):
         figures += (
-            f"<figure>{_globe(alt, path[-1], labels, start)}<figcaption><strong>{name}</strong>: "
-            f"{PAIR[arm.run]}<br><small>{'<br>'.join(scores)}</small></figcaption></figure>"
+            f"<figure>{globe}<figcaption><strong>{name}</strong>: "
+            f"{PAIR[arm.run]}<br><small>{'<br>'.join(_scores(arm))}</small></figcaption></figure>"
         )
     data = {
         "stops": stops,
@@ -214,7 +216,7 @@ def _recorded(pair: Sequence[Arm]) -> str:
     return f"{picture}\n\n{READ_ON}"
 
 
-def _paths(pair: Sequence[Arm]) -> tuple[list[int], NDArray[np.uint8], Points]:
+def _paths(pair: Sequence[Arm], points: int = POINTS) -> tuple[list[int], NDArray[np.uint8], Points]:
     """Recorded epochs; labels (n,); places (2, epochs, n, 3) of the same images, as right, up, towards the
     reader.
 
@@ -227,7 +229,7 @@ def _paths(pair: Sequence[Arm]) -> tuple[list[int], NDArray[np.uint8], Points]:
         raise ValueError(f"{' and '.join(arm.run for arm in pair)} do not hold the same images.")
     shared = set(held[0]) & set(held[1])
     epochs = sorted(int(name[1:]) for name in shared if name[0] == "h" and name[1:].isdigit())
-    drawn = np.sort(np.random.default_rng(0).permutation(len(held[0]["labels"]))[:POINTS])
+    drawn = np.sort(np.random.default_rng(0).permutation(len(held[0]["labels"]))[:points])
     paths = np.stack([[arrays[f"h{epoch}"][drawn] for epoch in epochs] for arrays in held]).astype(float)
     paths = paths[..., [0, 2, 1]] * (1, 1, -1)
     cc, rcc = paths
@@ -256,6 +258,19 @@ def _turned(places: Points, angle: float) -> Points:
     return np.stack(
         [x * np.cos(angle) + z * np.sin(angle), y, z * np.cos(angle) - x * np.sin(angle)], axis=-1
     )
+
+
+def globes(pair: Sequence[Arm], alts: Sequence[str], points: int) -> list[str]:
+    """The trained spheres of two runs, seen from the same place, as two SVGs with these alternative texts."""
+    _, labels, paths = _paths(pair, points)
+    return _globes(alts, paths, labels)
+
+
+def _globes(alts: Sequence[str], paths: Points, labels: NDArray[np.uint8]) -> list[str]:
+    """The last moment of both `paths`."""
+    start = _start(paths)
+    seen = _seen(_turned(paths[:, -1], start))
+    return [_globe(alt, places, labels, start) for alt, places in zip(alts, seen, strict=True)]
 
 
 def _globe(alt: str, seen: Points, labels: NDArray[np.uint8], angle: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pullpush import matrix, records, runs
-from pullpush.fingerprint import METHOD
+from pullpush.fingerprint import method_files
 
 PROFILES = ("laptop", "paper")  # whose records are committed
 SUBJECTS = 3  # commits that are named as the reason of a stale record
@@ -62,8 +62,10 @@ def _last_check(profile: str, study: str, run: str) -> str:
 
 
 def _changes(root: Path, study: str, commit: str) -> str:
-    """The newest commits after `commit` that touched the notebook or a module that it may use."""
-    paths = [f"book/experiments/{study}.ipynb", *(f"lib/pullpush/{name}*" for name in sorted(METHOD))]
+    """The newest commits after `commit` that touched the notebook or a module that its method reaches."""
+    notebook = records.notebook_path(study)
+    files = method_files(notebook, root / "lib" / "pullpush") if notebook.is_file() else [notebook]
+    paths = [path.relative_to(root).as_posix() for path in files]
     command = ["git", "log", f"-{SUBJECTS}", "--format=%s", f"{commit}..HEAD", "--", *paths]
     said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     subjects = [line.replace("|", "\\|") for line in said.stdout.splitlines()]

@@ -56,6 +56,11 @@ Assignment = Literal["centres", "fc"]
 Method = Literal[
     "pair", "triplet", "nt_xent", "sup_con", "cc", "rcc", "claws", "lnscc", "untrained", "pixels"
 ]  # fmt: skip
+Objective = Literal["triplet", "semi_hard", "nt_xent", "sup_con", "cross_entropy"]
+Strength = Literal["simclr", "soft", "crop", "pad_rotate_scale"]
+Descent = Literal["sgd", "nesterov", "adam"]
+Schedule = Literal["constant", "cosine", "one_cycle"]
+Judge = Literal["validation", "test"]
 Temperature = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -68,7 +73,8 @@ ANNOTATIONS: dict[str, Any] = {
     "Split": Split, "Share": Share, "Approach": Approach, "Encoder": Encoder, "Gate": Gate,
     "GateSource": GateSource, "Positives": Positives, "Clusterer": Clusterer, "Features": Features,
     "EdgeLoss": EdgeLoss, "Prior": Prior, "Assignment": Assignment,
-    "Method": Method,
+    "Method": Method, "Objective": Objective, "Strength": Strength, "Descent": Descent,
+    "Schedule": Schedule, "Judge": Judge,
 }  # fmt: skip
 
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from pullpush.fingerprint import method_fingerprint
-from pullpush.parameters import nearest
+from pullpush.parameters import Profile, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 ARRAYS_LIMIT = 300_000  # bytes of one arrays.npz
 FILES = ("run.ipynb", "arrays.npz", "record.json")
-PROFILES = ("quick", "laptop", "paper")
+PROFILES: tuple[str, ...] = get_args(Profile)
 COLUMNS = ("study", "run", "profile", "seed", "stale", "device", "seconds")
 PROVENANCE = (
     *("study", "run", "profile", "parameters", "seconds", "commit", "dirty"),
@@ -51,6 +51,7 @@ def root() -> Path:
 
 
 def notebook_path(study: str) -> Path:
+    """Where the notebook of a study lies, whether it is there or not."""
     return root() / "book" / "experiments" / f"{study}.ipynb"
 
 
@@ -172,9 +173,14 @@ def _exchange(left: Path, right: Path) -> None:
 
 def source_state() -> dict[str, Any]:
     """The commit ($PULLPUSH_COMMIT where there is no git), and whether lib/ or book/experiments differ."""
-    status = _git("status", "--porcelain", "--", "lib", "book/experiments")
     commit = os.environ.get("PULLPUSH_COMMIT") or _git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": None if status is None else bool(status)}
+    return {"commit": commit, "dirty": differs("lib", "book/experiments")}
+
+
+def differs(*paths: str) -> bool | None:
+    """Whether these files and folders differ from what is committed; None where there is no git."""
+    status = _git("status", "--porcelain", "--", *paths)
+    return None if status is None else bool(status)
 
 
 def _git(*arguments: str) -> str | None:

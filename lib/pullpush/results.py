@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from pullpush import records, statistics
 from pullpush.ledger import Comparison, Judged, by_chance, judge, reported
-from pullpush.parameters import nearest
+from pullpush.parameters import nearest, read_notebook
 from pullpush.statistics import Chip, Interval
 from pullpush.tables import Ablation, Arm, Origin, ablations, arms, label, table
+from pullpush.thumbnails import THUMBNAILS, thumbnail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,13 @@ __all__ = [
 CHIPS: tuple[Chip, ...] = ("reproduced", "partly", "not", "n too small", "not run yet")
 WORDS = {"not": "not reproduced"}  # what a chip says, where that is not its name
 SOURCES = {"pair_vs_triplet": "the practicum", "cc_vs_rcc": "the report"}  # what sentences call the source
+# What is subtracted from what in the headline of a study.
+DIFFERENCES = {
+    "pair_vs_triplet": "triplet − pair",
+    "cc_vs_rcc": "RCC − CC",
+    "claws": "CLAWS − SimCLR",
+    "lnscc": "LNSCC − another method",
+}
 # Names of metrics that are no words.
 METRICS = {"acc": "accuracy of the clusters", "nmi": "NMI", "nmi_test": "NMI on held-out images"}
 
@@ -219,10 +227,19 @@ def headline_sentence(one: Judged) -> str:
         told += f"; {SOURCES.get(one.claim.study, 'the paper')}: {statistics.difference(one.paper_average)}"
     if not one.judged:
         return f"Ours: {told}. A claim needs {statistics.SEEDS_FOR_A_CLAIM} seeds."
-    if planned == 1:
-        leaves = "leaves" if one.upheld else "does not leave"
-        return f"Ours: {told}. The interval {leaves} out zero on the claimed side."
-    return f"Ours: {told}. {one.upheld} of {one.judged} intervals leave out zero on the claimed side."
+    return f"Ours: {told}. {_upheld(one)}"
+
+
+def _upheld(one: Judged) -> str:
+    """How many of the judged comparisons came out as claimed, and what that asks of an interval."""
+    asked = {part.asks for part in one.comparisons}
+    if len(one.comparisons) == 1 and asked == {"above zero"}:
+        return f"The interval {'leaves' if one.upheld else 'does not leave'} out zero on the claimed side."
+    if asked == {"above zero"}:
+        return f"{one.upheld} of {one.judged} intervals leave out zero on the claimed side."
+    if asked == {"at most a point below"}:
+        return f"{one.upheld} of {one.judged} intervals lie above zero, or at most a point below."
+    return f"{one.upheld} of {one.judged} comparisons are upheld."
 
 
 def _where(one: Judged) -> str:
@@ -236,6 +253,44 @@ def _where(one: Judged) -> str:
     minutes = sum(sum(content["seconds"]) for content in found) / 60
     what = "1 run" if len(found) == 1 else f"{len(found)} runs"
     return f"Profile {one.claim.profile}, on {devices}, {minutes:.0f} minutes for {what}."
+
+
+def _verdict(one: Judged) -> str:
+    """Chip and headline number beside the source's, for a card of the front page: HTML in one line."""
+    average, paper = one.average, one.paper_average
+    if average is None:
+        known = [part.paper for part in one.comparisons if math.isfinite(part.paper)]
+        paper = sum(known) / len(known) if known else math.nan
+    ours = "–" if average is None else _bounds(average.signed)
+    theirs = statistics.difference(paper) if math.isfinite(paper) else "<small>not available</small>"
+    numbers = "".join(
+        f"<div><dt>{name}</dt><dd>{number}</dd></div>"
+        for name, number in (("ours", ours), (SOURCES.get(one.claim.study, "the paper"), theirs))
+    )
+    return (
+        f'<div class="pp-verdict">{chip(one.chip)}<dl class="pp-beside">{numbers}</dl>'
+        f"<p>{_text(_about(one))}</p></div>"
+    )
+
+
+def _bounds(written: str) -> str:
+    """'+.144 [+.114, +.174]' with its interval smaller."""
+    mean, _, bounds = written.partition(" ")
+    return f"{mean} <small>{bounds}</small>" if bounds else mean
+
+
+def _about(one: Judged) -> str:
+    """What the number is, over how many comparisons and seeds, and how many are upheld."""
+    metric = METRICS.get(one.claim.metric, one.claim.metric)
+    what = ", ".join(filter(None, (metric[0].upper() + metric[1:], DIFFERENCES.get(one.claim.study))))
+    planned, recorded = len(one.comparisons), sum(part.ours is not None for part in one.comparisons)
+    if planned > 1:
+        over = f"{planned}" if recorded in (0, planned) else f"{recorded} of {planned}"
+        what += f", mean of {over} comparisons"
+    if one.average is None:
+        return f"{what}."
+    said = _upheld(one) if one.judged else f"A claim needs {statistics.SEEDS_FOR_A_CLAIM} seeds."
+    return f"{what}, n = {one.average.n} seeds. {said}"
 
 
 # Blocks of text pages ---------------------------------------------------------------------------------------
@@ -261,6 +316,27 @@ def _glance(on_site: bool) -> str:
         n = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
         about += f", mean and 95 % interval over n = {n} seeds, differences paired by seed"
     return "\n".join([*lines, "", f"{about}. {_counts(claims(one.claim.study)['chip'])}"])
+
+
+def _studies(on_site: bool) -> str:
+    """The headline claim of every study as a Markdown table, our number beside the source's."""
+    lines = ["| study | its first claim | ours | the source | verdict |", "|---|---|---|---|---|"]
+    for study in dict.fromkeys(one.claim.study for one in judge()):
+        one = _headline(study)
+        if one is None:
+            continue
+        cells = read_notebook(records.notebook_path(study))["cells"]
+        title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+        page = f"/results/{study}.ipynb" if on_site else f"book/results/{study}.ipynb"
+        ours = "not run yet" if one.average is None else f"{one.average.signed}, n = {one.average.n}"
+        paper = statistics.difference(one.paper_average) if math.isfinite(one.paper_average) else "–"
+        word = WORDS.get(one.chip, one.chip)
+        lines.append(f"| [{title}]({page}) | {one.claim.claim} | {ours} | {paper} | {word} |")
+    about = (
+        "Differences of two methods: mean over the comparisons of the claim and n seeds, with its 95 % "
+        "interval. A dash: the source gives no number to set beside it."
+    )
+    return "\n".join([*lines, "", about])
 
 
 def _cell(arm: Arm | None, metric: str, on_site: bool) -> str:
@@ -331,18 +407,23 @@ def _records_line(on_site: bool) -> str:
 BLOCK = re.compile(
     r"(<!-- pullpush:([\w-]+) -->)((?:(?!<!-- pullpush:).)*?)(<!-- /pullpush(?::\2)? -->)", re.DOTALL
 )
-BLOCKS: dict[str, Callable[[bool], str]] = {"pair_vs_triplet": _glance, "records": _records_line}
+BLOCKS: dict[str, Callable[[bool], str]] = {
+    "pair_vs_triplet": _glance, "records": _records_line, "studies": _studies,
+}  # fmt: skip
 STAGED = ("idea", "cards", "status", "statusline", "cost", "stale")  # filled by pullpush.stage
 
 
 def page_blocks() -> dict[str, str]:
-    """The blocks that the stage fills on pages: BLOCKS, and card-STUDY and verdict-STUDY for every study."""
+    """The blocks that the stage fills on pages: BLOCKS, and for every study card-STUDY, verdict-STUDY and,
+    where one is planned, thumb-STUDY.
+    """
     found = {name: make(True) for name, make in BLOCKS.items()}
     for study in dict.fromkeys(one.claim.study for one in judge()):
         one = _headline(study)
         if one is not None:
             found[f"card-{study}"] = _card(study)
-            found[f"verdict-{study}"] = f"{chip(one.chip)} {_text(headline_sentence(one))}"
+            found[f"verdict-{study}"] = _verdict(one)
+    found |= {f"thumb-{study}": thumbnail(study) for study in THUMBNAILS}
     return {name.replace("_", "-"): text for name, text in found.items()}
 
 
@@ -370,6 +451,6 @@ def _filled(found: re.Match[str], page: Path) -> str:
     make = BLOCKS.get(name) or BLOCKS.get(name.replace("-", "_"))
     if make:
         return f"{opening}\n{make(page.parts[0] == 'book').strip()}\n{closing}"
-    if name in STAGED or name.startswith(("card-", "verdict-")):
+    if name in STAGED or name.startswith(("card-", "verdict-", "thumb-")):
         return found[0]
     raise ValueError(f"{page} has a block '{name}' that nobody writes. {nearest(name, [*BLOCKS, *STAGED])}")

@@ -38,24 +38,29 @@ from pullpush.parameters import (
     Assignment,
     Backbone,
     Clusterer,
+    Descent,
     Device,
     EdgeLoss,
     Encoder,
     Features,
     Gate,
     GateSource,
+    Judge,
     Loss,
     Method,
     Mining,
     Negatives,
+    Objective,
     ParameterError,
     Positives,
     Precision,
     Prior,
     Profile,
+    Schedule,
     Schema,
     Share,
     Split,
+    Strength,
     Temperature,
     Views,
     injected_names,
@@ -75,11 +80,12 @@ from pullpush.records import (
 )
 
 __all__ = [
-    "Approach", "Arm", "Assignment", "Backbone", "Clusterer", "Device", "EdgeLoss", "Encoder", "Features",
-    "Gate", "GateSource", "Loss", "Method", "Mining", "Negatives", "ParameterError", "Planned", "Positives",
-    "Precision", "Prior", "Profile", "Record", "Run", "SeedResult", "Share", "Split", "Temperature",
-    "Views", "begin", "fingerprint", "load_arrays", "load_records", "notebook_path", "open_record",
-    "pending", "read_profile", "root", "run_folder", "work_folder",
+    "Approach", "Arm", "Assignment", "Backbone", "Clusterer", "Descent", "Device", "EdgeLoss", "Encoder",
+    "Features", "Gate", "GateSource", "Judge", "Loss", "Method", "Mining", "Negatives", "Objective",
+    "ParameterError", "Planned", "Positives", "Precision", "Prior", "Profile", "Record", "Run", "Schedule",
+    "SeedResult", "Share", "Split", "Strength", "Temperature", "Views", "begin", "fingerprint", "load_arrays",
+    "load_records", "notebook_path", "open_record", "pending", "read_profile", "root", "run_folder",
+    "work_folder",
 ]  # fmt: skip
 
 OneSeed = Callable[[int], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]
@@ -247,6 +253,15 @@ class Run:
         records.write_json(self.work / "record.json", record)
         if "PULLPUSH_WORK" not in os.environ:
             print(f"recorded in {records.portable(str(self.work))}")
+
+    def without_effect(self, **idle: bool) -> None:
+        """Print a sentence for each parameter off its default that has no effect in this run.
+
+        idle: name of a parameter -> whether the others leave it without effect.
+        """
+        changed = read_schema(notebook_path(self.study)).changed(self.parameters)
+        for name in (name for name in changed if idle.get(name)):
+            print(f"{name}={changed[name]!r} has no effect beside the other parameters of this run.")
 
     def provenance(self) -> dict[str, Any]:
         """What a figure or a record says about its origin."""

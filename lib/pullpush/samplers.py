@@ -52,6 +52,7 @@ def blind_negatives(labels: Tensor, anchors: Tensor, generator: torch.Generator)
 
     Shapes as in `class_aware_negatives`; never the anchor itself. About one in k is a false negative
     ("sampling bias", Chuang et al. 2020, arXiv:2007.00224); `false_negative_share` measures it.
+    Taught in "Sample bias" and "Pair against triplet".
     Raises ValueError for fewer than 2 samples.
     """
     if len(labels) < 2:
@@ -63,7 +64,7 @@ def blind_negatives(labels: Tensor, anchors: Tensor, generator: torch.Generator)
 
 
 def false_negative_share(labels: Tensor, anchors: Tensor, negatives: Tensor) -> float:
-    """Share of negatives, in [0, 1], that have the class of their anchor."""
+    """Share of negatives, in [0, 1], that have the class of their anchor. Taught in "Sample bias"."""
     return (labels[anchors] == labels[negatives]).double().mean().item()
 
 
@@ -82,7 +83,7 @@ def balanced_batches(labels: Tensor, per_class: int, generator: torch.Generator)
 
     A pass over a class shuffles it and deals it out, `per_class` to a batch; when fewer are left, the next
     pass begins. So no sample is twice in a batch, a small class is seen several times an epoch, and of a
-    large one a part, another one each epoch.
+    large one a part, another one each epoch. Taught in "CLAWS".
 
     labels: (n,) integers, of k classes. Returns (steps, k * per_class) int64 indices into `labels`, with
     batch = k * per_class, in each row grouped by class in ascending order.
@@ -113,6 +114,8 @@ def mine(
 ) -> Tensor:
     """For each anchor of a batch, which of the batch's negatives to push away.
 
+    Taught in "Pair against triplet" and "Assignment: hard triplets".
+
     hard:       the nearest allowed negative.
     semi_hard:  the nearest one that is farther than the positive; where none is, the farthest
                 (Schroff et al. 2015, arXiv:1503.03832, section 3.2).
@@ -140,7 +143,8 @@ def shuffled_negatives(m: int, negatives: int, generator: torch.Generator) -> Te
 
     The m numbers, `negatives` times each, shuffled once: so each "from" end serves exactly `negatives` times,
     as in parametric UMAP and the release of LNSCC. Nothing keeps out a neighbour, the same partner twice, or
-    the edge's own end, which one negative in m is.
+    the edge's own end, which one negative in m is. Taught in "Graphs, UMAP's loss and clusters"
+    and "Locally normalised clusters".
 
     m and negatives: at least 1. Returns (m, negatives) int64 in 0..m-1 on the generator's device.
     Raises ValueError if m or negatives is below 1.

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pullpush import exercises, foundations
+from pullpush import api, elsewhere, exercises, foundations, terms
 from pullpush.pages import dump, fill, fill_notebook, is_page, load, prune_toc, run_page, status_blocks, tidy
 
 BUILDERS = (
@@ -118,6 +118,12 @@ def gather(root: Path) -> Stage:
         stage.files[name] = fill(stage.files[name].decode(), blocks).encode()
     for name in [name for name in stage.files if name.startswith("experiments/") and name.endswith(".ipynb")]:
         stage.files[name] = fill_notebook(stage.files[name], blocks)
+    terms.link_pages(stage.files)
+    api.link_chapters(root, stage.files)
+    try:
+        elsewhere.apply(root, stage.files)
+    except elsewhere.RepositoryError as error:
+        raise StageError(str(error)) from None
     stage.files["_toc.yml"] = prune_toc(stage.files["_toc.yml"].decode(), stage.files).encode()
     stage.files["_extra/_static/plotly.min.js"] = _plotly_script()
     return stage
@@ -193,7 +199,12 @@ def page_blocks(root: Path) -> dict[str, str]:
     from pullpush import idea, made, results
 
     pictures = {"idea": idea.html(), "card-spheres": idea.front()}
-    return pictures | status_blocks(root) | made.blocks(root) | results.page_blocks()
+    try:
+        reference = api.blocks(root)
+    except api.UnknownChapter as error:
+        raise StageError(str(error)) from None
+    from_files = status_blocks(root) | made.blocks(root) | elsewhere.blocks(root)
+    return pictures | reference | from_files | results.page_blocks()
 
 
 # -------------------------------------------------------------------------------------------------- rendering

@@ -6,7 +6,7 @@ weights, same split, same negatives), one difference a seed, and the 95 % Studen
     mean +- t(0.975, n - 1) * s / sqrt(n),        s the standard deviation with n - 1.
 
 The wording follows from the interval alone: "higher" when it leaves out zero, "not separated with n seeds"
-when it does not, and "n too small" below five seeds, whatever it says.
+when it does not, and "n too small" below five seeds, whatever it says. Taught in "Judging a representation".
 """
 
 from __future__ import annotations

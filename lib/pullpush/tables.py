@@ -40,7 +40,9 @@ NO_SETTINGS = ("seeds", "profile", "device")  # parameters that do not change wh
 
 
 def label(value: Any) -> str:
-    """The value of a parameter as a page writes it: 'MNIST', 'on', 'semi hard'."""
+    """The value of a parameter as a page writes it: 'MNIST', 'on', 'semi hard', '0', '1,000'."""
+    if type(value) in (int, float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
     return LABELS.get(str(value), str(value).replace("_", " "))
 
 
@@ -92,9 +94,10 @@ def table(chosen: Sequence[Arm], scores: Sequence[str], prefix: str = "") -> pd.
     """
     import pandas as pd
 
+    papers = {study: reported(study) for study in {arm.study for arm in chosen}}
     rows = []
     for arm in chosen:
-        paper = reported(arm.study)
+        paper = papers[arm.study]
         row: dict[str, Any] = {"run": arm.run}
         row |= {name: label(arm.parameters.get(name)) for name in ("data", "views", "loss")}
         row |= {"n": 0, "link": arm.page, "note": "not run yet"}
@@ -112,26 +115,33 @@ def table(chosen: Sequence[Arm], scores: Sequence[str], prefix: str = "") -> pd.
 
 @dataclass(frozen=True)
 class Origin:
-    """The records behind a figure, for the fold under it."""
+    """The records behind a figure, for the fold under it; an arm may be named twice, and counts once."""
 
     arms: Sequence[Arm]
 
     def provenance(self) -> dict[str, Any]:
         """What `figures.show` asks of a run."""
-        found = [(arm, arm.record.content) for arm in self.arms if arm.record]
+        once = {(arm.profile, arm.study, arm.run): arm for arm in self.arms}
+        found = [(arm, arm.record.content) for arm in once.values() if arm.record]
         if not found:
             return {"records": "none yet"}
         commits = {f"{str(one['commit'])[:7]}{' and changes' if one['dirty'] else ''}" for _, one in found}
         return {
             "records": [f"{arm.profile}/{arm.study}/{arm.run}" for arm, _ in found],
             "trainings": sum(len(one["metrics"]) for _, one in found),
+            "seeds": sorted({row["seed"] for _, one in found for row in one["metrics"]}),
             "commits": sorted(commits),
             "device": sorted({str(one.get("device_name") or one["device"]) for _, one in found}),
             "seconds": round(sum(sum(one["seconds"]) for _, one in found)),
-            "command": "; ".join(
-                f"make runs PROFILE={name}" for name in sorted({arm.profile for arm, _ in found})
-            ),
+            "command": "; ".join(dict.fromkeys(self._command(arm, found) for arm, _ in found)),
         }
+
+    @staticmethod
+    def _command(arm: Arm, found: Collection[tuple[Arm, Any]]) -> str:
+        """What makes the record of `arm` again; NAME is any of several that are drawn of its study."""
+        others = [one for one, _ in found if (one.profile, one.study) == (arm.profile, arm.study)]
+        name = arm.run if len(others) == 1 else "NAME"
+        return f"pullpush run {arm.study} --profile {arm.profile} --rerun {name}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Random views of a batch of images, drawn per sample, on the batch's device. Taught in study 1.
+"""Random views of a batch of images, drawn per sample, on the batch's device.
+
+Taught in "What a view may destroy" and "Pair against triplet".
 
 Three families, those of the practicum, built by name with `make`:
 
@@ -291,7 +293,7 @@ FAMILIES: dict[str, type[View]] = {"none": Same, "pad_rotate_scale": PadRotateSc
 def make(name: str, size: int | None = None, **options: Any) -> View:
     """The family `name` (none, pad_rotate_scale, simclr) with views of `size` pixels; options are its fields.
 
-    make("simclr", flip=0.0, blur=0.0)(images, torch.Generator().manual_seed(0))
+        make("simclr", flip=0.0, blur=0.0)(images, torch.Generator().manual_seed(0))
 
     Raises ValueError for an unknown name or option, naming the nearest one, and for a value out of range.
     """

@@ -1,5 +1,6 @@
 """Images of the user's own: how they are read, and one clear error for each way a folder can be wrong."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,9 @@ def test_found_under_the_data_root_and_by_relative_path(weeds: Path, monkeypatch
     assert data.load(".").name == "weeds"
 
 
-def test_real_photographs(real_data: Path) -> None:
-    if not (real_data / "deepweeds").is_dir():
-        pytest.skip("deepweeds is not under the data root")
+def test_real_photographs(real_data: Path, missing: Callable[..., None]) -> None:
+    if not data.available("deepweeds", real_data):
+        missing("data", "deepweeds")
     few = data.load("deepweeds", real_data, limit=18)
     assert few.images.shape == (18, 3, 96, 96) and few.labels.tolist() == [*range(9)] * 2
 

@@ -99,11 +99,11 @@ def test_wrong_arguments(given: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_sets(real_data: Path, name: str) -> None:
+def test_real_sets(real_data: Path, missing: Callable[..., None], name: str) -> None:
     try:
         data.check_table(name, real_data)
     except data.DataError:
-        pytest.skip(f"{name} is not under the data root")
+        missing("data", name)
     shape, sizes, (low, high) = REAL[name]
     both, train, test = (data.load_table(name, real_data, split) for split in ("all", "train", "test"))
     assert (
@@ -116,9 +116,11 @@ def test_real_sets(real_data: Path, name: str) -> None:
     assert len({both.digest, train.digest, test.digest}) == 3
 
 
-def test_real_reuters_is_sparse_and_as_scikit_learn_weighs_it(real_data: Path) -> None:
+def test_real_reuters_is_sparse_and_as_scikit_learn_weighs_it(
+    real_data: Path, missing: Callable[..., None]
+) -> None:
     if not (real_data / reuters.FILE).exists():
-        pytest.skip("reuters is not under the data root")
+        missing("data", "reuters")
     z = np.load(real_data / reuters.FILE)
     shape = tuple(z["shape"])
     counts = scipy.sparse.csr_matrix((z["data"], z["indices"].astype("int32"), z["indptr"]), shape=shape)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,11 @@ def no_leftovers(root: Path) -> None:
         ("cifar10", (3, 32, 32), [0.4914, 0.4822, 0.4465]),
     ],
 )
-def test_real_set(real_data: Path, name: str, shape: tuple[int, ...], mean: list[float]) -> None:
+def test_real_set(
+    real_data: Path, missing: Callable[..., None], name: str, shape: tuple[int, ...], mean: list[float]
+) -> None:
     if not data.available(name, real_data):
-        pytest.skip(f"{name} is not under the data root")
+        missing("data", name)
     train, test = (data.load(name, real_data, split) for split in ("train", "test"))
     assert train.images.dtype == torch.uint8 and train.labels.dtype == torch.int64
     assert train.images.is_contiguous() and train.images.shape[1:] == test.images.shape[1:] == shape

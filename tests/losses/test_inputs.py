@@ -31,6 +31,16 @@ def test_the_shortest_rows_point_where_they_did():
     assert unit_rows(z).norm(dim=1).allclose(torch.ones(3))
 
 
+def test_double_precision_rows_become_zero_beyond_1e190():
+    for scale in (1e-180, 1e180):
+        z = torch.tensor([[3.0, -4.0]], dtype=torch.float64) * scale
+        torch.testing.assert_close(unit_rows(z), torch.tensor([[0.6, -0.8]], dtype=torch.float64))
+    for scale in (1e-200, 1e200):
+        assert torch.equal(
+            unit_rows(torch.full((1, 2), scale, dtype=torch.float64)), torch.zeros(1, 2).double()
+        )
+
+
 def test_a_row_of_zeros_stays_zero_and_has_gradient_zero():
     z = torch.zeros(2, 3, requires_grad=True)
     u = unit_rows(z)

@@ -39,6 +39,7 @@ class TestMistakes:
             ),
             (("toy", "-p", "loss", "tripel"), "loss='tripel' is not allowed"),
             (("toy", "-p", "epochs", "-3"), "epochs='-3' is not allowed. 'epochs' takes int, above 0."),
+            (("toy", "-p"), "-p needs a name and a value: -p NAME VALUE."),
             (("toy", "-p", "epochs"), "epochs='' is not allowed"),
             (("toi",), "Unknown study 'toi': no such notebook. Did you mean 'toy'?"),
             (("toy", "--profile", "papr"), "Unknown profile 'papr'. There are: laptop."),
@@ -75,6 +76,79 @@ class TestMistakes:
         assert message in printed
         assert printed.startswith("Error: ")
         assert "Traceback" not in printed
+
+
+class TestDataOfARun:
+    """A run names its data; what is wrong with it is one sentence, before a kernel where it can be."""
+
+    @pytest.fixture
+    def study(self, light: Any) -> Any:
+        """The toy study, which now loads images."""
+        parameters = json.loads(light.notebook.read_text())["cells"][0]["source"]
+        begin = "from pullpush import data as sets, runs\nrun = runs.begin('toy', globals())\n"
+        begin += "sets.load(data, limit=limit)"
+        data_line = 'data: str = "digits"  # its name\n'
+        light.write(parameters=parameters + data_line, begin=begin, method="", finish="")
+        return light
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ("mnst", "Unknown data 'mnst'. Did you mean 'mnist'?"),
+            ("crops", "crops needs the folder "),
+            ("pictures/of/mine", "There is no folder pictures/of/mine: give the folder"),
+            ("own.csv", "Unknown data 'own.csv'."),
+        ],
+    )
+    def test_it_is_missing(
+        self, study: Any, monkeypatch: pytest.MonkeyPatch, given: str, message: str
+    ) -> None:
+        monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel would start"))
+        code, printed = call("run", "toy", "-p", "data", given, "--data-root", "nowhere")
+        assert code == 2
+        assert printed.startswith(f"Error: {message}") and "Traceback" not in printed
+
+    def test_a_study_of_rows_takes_tables(self, study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(data, "check_table", asked.append)
+        text = study.notebook.read_text()
+        plan = matrix.planned("toy", {"profile": "quick", "data": "pendigits"}, "mine")
+        with pytest.raises(ValueError, match="Unknown data 'pendigits'"):
+            execution.check_data(plan)
+        study.notebook.write_text(text.replace("sets.load(", "sets.load_table("))
+        execution.check_data(plan)
+        assert asked == ["pendigits"]
+
+    def test_what_can_be_fetched_is_fetched_and_else_told(
+        self, study: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def absent(name: str) -> None:
+            raise data.DataError("no network: copy the files")
+
+        plan = matrix.planned("toy", {"profile": "quick", "data": "mnist"}, "mine")
+        fetched: list[str] = []
+        monkeypatch.setattr(data, "check", absent)
+        monkeypatch.setattr(data, "load", fetched.append)
+        execution.check_data(plan)
+        assert fetched == ["mnist"]
+        monkeypatch.setattr(data, "load", absent)
+        with pytest.raises(execution.RunFailed, match=r"^no network: copy the files$"):
+            execution.check_data(plan)
+        monkeypatch.setattr(data, "load", lambda name: pytest.fail("the default is embedded"))
+        execution.check_data(matrix.planned("toy", {"profile": "quick", "data": "digits"}, "mine"))
+
+    def test_a_folder_is_meant_as_the_kernel_will_see_it(
+        self, study: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (study.path / "weeds").mkdir()
+        (study.path / "elsewhere").mkdir()
+        monkeypatch.chdir(study.path / "elsewhere")
+        execution.check_data(matrix.planned("toy", {"profile": "quick", "data": "weeds"}, "mine"))
+
+    def test_no_traceback_for_a_sentence_about_data(self, study: Any) -> None:
+        code, printed = study.pullpush("run", "toy", "--name", "mine", "-p", "limit", "5000")
+        assert code == 1 and "Traceback" not in printed and "sets.load" not in printed
+        assert "Error: mine failed: limit=5000 is not possible for digits (train), which has 1,437" in printed
 
 
 class TestHelp:
@@ -253,63 +327,20 @@ def test_plain_papermill(light: Any) -> None:
     assert "Unknown parameter 'losss'. Did you mean 'loss'" in printed
 
 
-class TestKernelStart:
-    """Parallel kernels race for ports; papermill then raises before any cell has run."""
-
-    @pytest.mark.parametrize(("failures", "good"), [(2, True), (3, False)])
-    def test_it_is_tried_three_times(
-        self,
-        light: Any,
-        failures: int,
-        good: bool,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        import papermill
-
-        calls = []
-
-        def start(*_: Any, **__: Any) -> None:
-            calls.append(1)
-            if len(calls) <= failures:
-                raise RuntimeError("Kernel died before replying to kernel_info")
-
-        monkeypatch.setattr(papermill, "execute_notebook", start)
-        monkeypatch.setattr(execution.time, "sleep", lambda seconds: None)
-        monkeypatch.setattr(execution, "_prepare_environment", lambda *_: None)
-        with pytest.raises(execution.RunFailed, match="without a record" if good else "kernel died"):
-            execution.execute(runs.read_profile("laptop")[0])
-        assert len(calls) == 3
-        assert capsys.readouterr().out.count("trying again") == 2
-
-    def test_a_kernel_that_dies_later_is_not_restarted(
-        self, light: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import papermill
-
-        def die(source: Path, output: Path, *_: Any, **__: Any) -> None:
-            output.write_text(json.dumps({"cells": [{"execution_count": 1}]}))
-            raise RuntimeError("Kernel died")
-
-        monkeypatch.setattr(papermill, "execute_notebook", die)
-        monkeypatch.setattr(execution, "_prepare_environment", lambda *_: None)
-        with pytest.raises(execution.RunFailed, match="the kernel died, often for lack of memory"):
-            execution.execute(runs.read_profile("laptop")[0])
-
-
 class TestData:
     def test_list_where_check_download(self, tmp_path: Path) -> None:
         code, printed = call("data", "list", "--data-root", str(tmp_path))
         assert code == 0
         assert "digits          here" in printed
-        assert "absent: pullpush data download mnist" in printed
+        assert f"absent: pullpush data download mnist --data-root {tmp_path}\n" in printed
+        assert "crops           absent: no public download (pullpush data check crops)\n" in printed
         assert call("data", "where", "--data-root", str(tmp_path)) == (0, f"{tmp_path}\n")
         assert call("data", "check", "digits") == (0, "digits is whole.\n")
         assert call("data", "download", "digits") == (0, "digits is whole.\n")
         code, printed = call("data", "check", "digits", "mnist", "--data-root", str(tmp_path))
         assert code == 1
         assert "digits is whole." in printed
-        assert "pullpush data download mnist" in printed
+        assert "pullpush data download mnist" in printed and "mnist: mnist:" not in printed
         code, printed = call("data", "download", "mnits")
         assert code == 2
         assert "mnist" in printed
@@ -332,6 +363,21 @@ class TestData:
 
         monkeypatch.setattr(data, "download", fail)
         assert call("data", "download", "mnist") == (2, "Error: no network: copy the files\n")
+
+
+def test_one_set_that_cannot_be_had_does_not_keep_the_others_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(name: str, root: Path | None) -> None:
+        asked.append(name)
+        if name == "crops":
+            raise data.DataError("crops has no home")
+
+    monkeypatch.setattr(data, "download_table", fetch)
+    code, printed = call("data", "download")
+    assert code == 2 and asked == list(data.table_names())
+    assert printed.count("Error: ") == 1 and "Error: crops has no home\n" in printed
+    assert printed.count(" is whole.") == len(asked) - 1
 
 
 def test_results_writes_pages_or_tells_which_are_out_of_date(

@@ -6,6 +6,8 @@ from typing import Any
 
 from pullpush import made
 
+USER = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+
 
 def test_without_records(light: Any) -> None:
     blocks = made.blocks(light.path)
@@ -28,9 +30,37 @@ def test_cost_and_what_is_stale(light: Any) -> None:
 
     text = light.notebook.read_text()
     light.notebook.write_text(text.replace("def one_seed(seed):", "def one_seed(seed, more=0):"))
-    user = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-    subprocess.run(["git", *user, "commit", "-qam", "More | seeds"], cwd=light.path, check=True)
+    git(light, *USER, "commit", "-qam", "More | seeds")
     commit = light.record("one")["commit"][:7]
     lines = made.blocks(light.path)["stale"].splitlines()
     assert lines[2] == f"| toy, one (laptop) | `{commit}` | More \\| seeds |"
     assert len(lines) == 4
+
+
+def test_a_change_of_any_module_that_the_method_reaches_is_named(light: Any) -> None:
+    """Also of those that no list of method modules holds, as `evaluation` imports `clustering`."""
+    library = light.path / "lib" / "pullpush"
+    library.mkdir(parents=True)
+    (library / "evaluation.py").write_text("from pullpush.clustering import kmeans\n\nprobe = kmeans\n")
+    (library / "clustering.py").write_text("def kmeans():\n    return 1\n")
+    (library / "looks.py").write_text("PULL = 1\n")  # not reached
+    content = json.loads(light.notebook.read_text())
+    method = next(cell for cell in content["cells"] if "method" in cell["metadata"].get("tags", []))
+    method["source"] = "from pullpush import evaluation\n\nevaluation.probe\n" + "".join(method["source"])
+    light.notebook.write_text(json.dumps(content))
+    light.commit()
+    first = git(light, "rev-parse", "HEAD")
+    for name in ("clustering", "looks", "evaluation"):
+        file = library / f"{name}.py"
+        file.write_text(file.read_text() + "MORE = 2\n")
+        git(light, *USER, "commit", "-qam", f"A change of {name}")
+    assert made._changes(light.path, "toy", first) == "A change of evaluation; A change of clustering"
+    light.notebook.unlink()
+    git(light, *USER, "commit", "-qam", "The study is gone")
+    assert made._changes(light.path, "toy", first) == "The study is gone"
+
+
+def git(tree: Any, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=tree.path, check=True, capture_output=True, text=True
+    ).stdout.strip()

@@ -1,12 +1,12 @@
 """Parameters: one schema, clear refusals."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 
 from pullpush import runs
-from pullpush.parameters import ParameterError, injected_names, nearest, parse_schema
+from pullpush.parameters import ANNOTATIONS, ParameterError, injected_names, nearest, parse_schema
 
 CELL = '''\
 """Settings."""  # not allowed in the cell itself, so cut off below
@@ -153,8 +153,13 @@ def test_every_study_has_profile_and_seeds() -> None:
 
 
 def test_aliases_live_in_runs() -> None:
-    for name in ("Arm", "Device", "Loss", "Mining", "Negatives", "Precision", "Profile", "Views"):
-        assert hasattr(runs, name)
+    """A parameters cell imports every annotation of ours from there."""
+    ours = {name for name, kind in ANNOTATIONS.items() if get_origin(kind) is Literal} | {
+        "Temperature",
+        "Share",
+    }
+    assert len(ours) > 20 and ours <= set(runs.__all__)
+    assert all(getattr(runs, name) is ANNOTATIONS[name] for name in ours)
 
 
 def test_nearest_lists_what_there_is_when_nothing_is_near() -> None:

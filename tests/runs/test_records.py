@@ -57,7 +57,7 @@ class TestFinish:
     def test_commit_and_dirty_are_those_of_the_code(self, light: Any) -> None:
         finished(light)
         assert light.record("one")["commit"] is None
-        assert light.record("one")["dirty"] is None
+        assert light.record("one")["dirty"] is None and records.differs("lib") is None
         light.commit()
         (light.path / "README.md").write_text("prose does not make numbers")
         finished(light)
@@ -67,6 +67,11 @@ class TestFinish:
         (light.path / "lib" / "new.py").write_text("x = 1")
         finished(light)
         assert light.record("one")["dirty"] is True
+        assert (records.differs("lib"), records.differs("book"), records.differs("book", "lib")) == (
+            True,
+            False,
+            True,
+        )
 
     def test_a_commit_may_be_told_where_there_is_no_git(
         self, light: Any, monkeypatch: pytest.MonkeyPatch

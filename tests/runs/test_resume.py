@@ -13,7 +13,7 @@ from typing import Any
 import psutil  # comes with ipykernel
 import pytest
 
-from pullpush import execution, records, runs
+from pullpush import execution, kernels, records, runs
 
 SLOW = """\
 profile: laptop
@@ -161,7 +161,7 @@ def test_a_second_process_waits_and_does_not_repeat_the_work(
 
     lock = execution.FileLock
     monkeypatch.setattr(execution, "_execute_notebook", finish)
-    monkeypatch.setattr(execution, "_prepare_environment", lambda *_: None)
+    monkeypatch.setattr(kernels, "prepare", lambda **_: None)
     monkeypatch.setattr(execution, "FileLock", Busy)
     execution.execute(run)
     assert executed == ["one"]

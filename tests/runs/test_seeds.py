@@ -148,3 +148,10 @@ def test_scratch_lives_until_the_seed_is_kept(light: Any) -> None:
 
     assert run.seed(0, goes_on).metrics["size"] == 10
     assert not any(run.checkpoint(0).parent.iterdir())
+
+
+def test_given_parameters_without_effect_are_told(light: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run = begun(flip=False, epochs=5)
+    capsys.readouterr()
+    run.without_effect(flip=True, limit=True, epochs=False)  # limit is at its default, epochs has an effect
+    assert capsys.readouterr().out == "flip=False has no effect beside the other parameters of this run.\n"

@@ -1,5 +1,7 @@
 """`fields`: rendered drive-by photographs of crop fields, and the truth about each. No file, no network.
 
+Taught in "CLAWS".
+
     crops = data.load("fields", split="train")                  # 1,650 images of 120 x 190, RGB
     small = fields.render(400, size=(48, 76))                   # any number, in any size
     small.images[small.planted.outlier == fields.OUTLIERS.index("empty")]

@@ -47,6 +47,7 @@ def widen(z: Tensor) -> Tensor:
 def unit_rows(z: Tensor) -> Tensor:
     """Rows of `z` at unit length, in at least fp32. A row of zeros stays zero and has gradient 0.
 
+    So does a float64 row whose largest entry is below about 1e-190 or above 1e190; all lengths of fp32 work.
     `torch.nn.functional.normalize` would multiply the gradient of such a row by 1e12, and has no second one.
     """
     z = widen(z)

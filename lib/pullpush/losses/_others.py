@@ -24,6 +24,8 @@ _tiled: ContextVar[bool] = ContextVar("tiled", default=True)
 def plain_forms() -> Iterator[None]:
     """Within this block losses take their plain form, which holds all similarities and differentiates twice.
 
+    Taught in "Batch size and negatives".
+
     >>> with plain_forms():
     ...     pass  # loss, gradients, and gradients of these
     """

@@ -11,7 +11,8 @@ def alignment(z_a: Tensor, z_b: Tensor, alpha: float = 2.0) -> Tensor:
 
     L = 1/n sum_i ||z_a,i - z_b,i||_2^alpha
 
-    Wang & Isola 2020 (arXiv:2005.10242), section 4.1.1. Taught in "CC against RCC".
+    Wang & Isola 2020 (arXiv:2005.10242), section 4.1.1. Taught in "Alignment and uniformity"
+    and "CC against RCC".
 
     z_a, z_b: (n, d), rows of unit length, row i of both is a positive pair; n and d at least 1.
     alpha: above 0.

@@ -15,6 +15,7 @@ def student_t(z: Tensor, centres: Tensor) -> Tensor:
 
     Xie et al. 2016, "Unsupervised Deep Embedding for Clustering Analysis" (DEC, arXiv:1511.06335), eq. 1.
     The nearest centre has the largest q, so a new point is assigned by its embedding alone.
+    Taught in "Graphs, UMAP's loss and clusters" and "Locally normalised clusters".
 
     z: (n, d), embeddings; centres: (k, d), mu, k at least 1, trained with them. Used as given.
     Returns q (n, k), rows that sum to 1, in fp32 (fp64 for fp64 input), under autocast too.
@@ -42,6 +43,7 @@ def sharpened(q: Tensor) -> Tensor:
 
     DEC takes f over the data set and keeps P for a while; LNSCC's release over the rows of a batch, anew in
     each step. Rows pull harder towards a small cluster than towards a large one.
+    Taught in "Locally normalised clusters".
 
     q: (n, k), rows are probabilities. Returns P (n, k), rows that sum to 1, in at least fp32, without a
     gradient: it is a target. A cluster to which nothing belongs gets nothing.
@@ -63,7 +65,7 @@ def cluster_sharpening(q: Tensor) -> Tensor:
     L = 1/n sum_i KL(P_i || Q_i) = 1/n sum_i sum_k P_ik log(P_ik / q_ik),   P = sharpened(q), held fixed
 
     Xie et al. 2016 (arXiv:1511.06335), eq. 2, here a mean where the paper has a sum; so has LNSCC's release,
-    which weighs it by 0.1.
+    which weighs it by 0.1. Taught in "Graphs, UMAP's loss and clusters" and "Locally normalised clusters".
 
     q: (n, k), rows are probabilities: `student_t` of embeddings, or the softmax of a layer.
     Returns a scalar, at least 0, in fp32 (fp64 for fp64 input), that can be differentiated twice: the fixed P

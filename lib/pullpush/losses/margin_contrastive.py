@@ -11,7 +11,8 @@ def margin_contrastive(z_a: Tensor, z_b: Tensor, different: Tensor, margin: floa
 
     L = 1/n sum_i (1 - Y_i) 1/2 D_i^2 + Y_i 1/2 max(0, m - D_i)^2        D_i = ||z_a,i - z_b,i||_2
 
-    Hadsell, Chopra & LeCun 2006 (doi:10.1109/CVPR.2006.100), eq. 4. Taught in "Pair against triplet".
+    Hadsell, Chopra & LeCun 2006 (doi:10.1109/CVPR.2006.100), eq. 4.
+    Taught in "Pairs, triplets, NT-Xent, SupCon: one family" and "Pair against triplet".
     The paper sums over pairs, this is their mean; some libraries drop the half or let 1 mean similar.
 
     z_a, z_b: (n, d), row i of both is a pair; n and d at least 1. Used as given, not normalised.

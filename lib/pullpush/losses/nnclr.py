@@ -65,6 +65,8 @@ def nnclr(
 def nearest_in(z: Tensor, support: Tensor) -> Tensor:
     """Which row of `support` is nearest to each row of z, by angle: all are compared, no gradient flows.
 
+    Taught in "Sample bias".
+
     z: (n, d); support: (m, d), rows of any length. Returns (n,) int64 in 0..m-1; of equally near rows, any.
     Memory: n x m similarities. Raises ValueError if shapes do not fit, or one is empty or not floating point.
 

@@ -13,7 +13,8 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float = 0.5, *, include_self:
     L = 1/2n sum_i -log( exp(u_i . u_p(i) / tau) / sum_{k != i} exp(u_i . u_k / tau) )
 
     u: the 2n rows of z_a and z_b at unit length; p(i): the row that is the other view of i. The denominator
-    has 2n-1 terms. Chen et al. 2020 (arXiv:2002.05709), eq. 1. Taught in "Pair against triplet".
+    has 2n-1 terms. Chen et al. 2020 (arXiv:2002.05709), eq. 1.
+    Taught in "Pairs, triplets, NT-Xent, SupCon: one family" and "Pair against triplet".
 
     z_a, z_b: (n, d), two views, row i of both shows the same image; n and d at least 1. Rows need not be of
         unit length; a row of zeros has similarity 0 to every row.

@@ -13,7 +13,7 @@ def size_prior(q: Tensor, shares: Tensor | None = None) -> Tensor:
 
     The release of LNSCC (Ma & Kim, IJCAI 2022, doi:10.24963/ijcai.2022/460) weighs it by 0.1. Uniform shares
     are side information where classes are equally frequent. Its rows are ends of drawn edges, among which
-    points with many neighbours are more frequent than in the data.
+    points with many neighbours are more frequent than in the data. Taught in "Locally normalised clusters".
 
     q: (n, k), rows are probabilities. shares: (k,), pi, at least 0 and with the sum 1; None is 1/k for all.
     Returns a scalar in [0, 2/k], in fp32 (fp64 for fp64 input), that can be differentiated twice.

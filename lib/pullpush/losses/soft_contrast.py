@@ -22,6 +22,7 @@ def soft_contrast(
     UMAP: McInnes et al. 2018 (arXiv:1802.03426). Parametric UMAP (Sainburg et al. 2021) and the release of
     LNSCC (Ma & Kim, IJCAI 2022, doi:10.24963/ijcai.2022/460) hand log p to a loss that takes logits: "logit".
     A negative costs at most log 2 there, and two points in one place do not push each other.
+    Taught in "Graphs, UMAP's loss and clusters" and "Locally normalised clusters".
 
     d_positive: (m,), distances in the embedding between the two ends of the batch's edges, none below 0;
         `(z_to - z_from).norm(dim=1)` has the slope 0 at distance 0, never nan.

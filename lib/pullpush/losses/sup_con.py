@@ -15,7 +15,8 @@ def sup_con(
     L = 1/n sum_i -1/|P(i)| sum_{p in P(i)} log( exp(u_i . u_p / tau) / sum_{k != i} exp(u_i . u_k / tau) )
 
     u: the rows of z at unit length; P(i): all other rows with the label of i.
-    Khosla et al. 2020 (arXiv:2004.11362), eq. 2. Taught in "Pair against triplet".
+    Khosla et al. 2020 (arXiv:2004.11362), eq. 2.
+    Taught in "Pairs, triplets, NT-Xent, SupCon: one family" and "Pair against triplet".
 
     z: (n, d), all rows of the batch, n and d at least 1. Stack two views with `torch.cat([z_a, z_b])` and
         repeat the labels with `labels.repeat(2)`; if each image then has a label of its own, this is NT-Xent.

@@ -15,9 +15,9 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
 
     L = log( 2 / (n (n-1)) sum_{i<k} exp(-t ||z_i - z_k||^2) )
 
-    Wang & Isola 2020 (arXiv:2005.10242), section 4.1.2. Taught in "CC against RCC". Pairs are unordered and
-    distinct. An even spread gives log((1 - exp(-4t)) / 4t) in three dimensions, -2.08 for t = 2, and -2t in
-    very many; all points in one place give 0.
+    Wang & Isola 2020 (arXiv:2005.10242), section 4.1.2. Taught in "Alignment and uniformity"
+    and "CC against RCC". Pairs are unordered and distinct. An even spread gives log((1 - exp(-4t)) / 4t) in
+    three dimensions, -2.08 for t = 2, and -2t in very many; all points in one place give 0.
 
     z: (n, d), rows of unit length, n at least 2 and d at least 1. t: above 0.
 

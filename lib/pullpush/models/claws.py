@@ -1,5 +1,7 @@
 """The three small perceptrons of CLAWS (2021): its projection head, its attention and its label head.
 
+Taught in "CLAWS".
+
     z = projector(h)        a = attention(z)        m = masks.mask(a)        logits = label_head(z)
 
 One projector follows each of the two backbones. NT-Xent compares z * m, cross-entropy reads the logits.

@@ -1,4 +1,7 @@
-"""The backbone of CLAWS (2021), "a standard EfficientNet": torchvision's B0, for images and small crops."""
+"""The backbone of CLAWS (2021), "a standard EfficientNet": torchvision's B0, for images and small crops.
+
+Taught in "CLAWS".
+"""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,7 @@
-"""The two heads of Contrastive Clustering (AAAI 2021): one for images, one for clusters."""
+"""The two heads of Contrastive Clustering (AAAI 2021): one for images, one for clusters.
+
+Taught in "CC against RCC".
+"""
 
 from torch import Tensor, nn
 

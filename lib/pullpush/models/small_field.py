@@ -1,4 +1,7 @@
-"""A small encoder of photographs: the third study on a CPU, for whole images and small crops alike."""
+"""A small encoder of photographs: the third study on a CPU, for whole images and small crops alike.
+
+Taught in "CLAWS".
+"""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,7 @@
-"""A small encoder that ends on a sphere: the second study on a CPU, with images of 8 to 32 pixels."""
+"""A small encoder that ends on a sphere: the second study on a CPU, with images of 8 to 32 pixels.
+
+Taught in "CC against RCC".
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,4 +1,7 @@
-"""The backbone of Robust Contrastive Clustering (Vanderbilt University, 2022): ResNet18 onto a sphere."""
+"""The backbone of Robust Contrastive Clustering (Vanderbilt University, 2022): ResNet18 onto a sphere.
+
+Taught in "CC against RCC".
+"""
 
 from torch import Tensor, nn
 
