@@ -58,7 +58,7 @@ def write(write_record):
         scores = {"acc": level, "nmi": level}
         method = run.parameters["method"]
         if method == "umap":
-            scores |= {"acc_gmm": level, "nmi_gmm": level}
+            scores |= {"acc_gmm": level - 0.02, "nmi_gmm": level - 0.02}
         if method == "lnscc":
             scores |= {"acc_before": level - 0.05, "silhouette": level, "silhouette_before": level - 0.3}
             scores |= {"acc_border": level - 0.4, "acc_inside": level + 0.02}
@@ -226,7 +226,7 @@ def test_baselines_alone_draw_no_picture_of_the_method(write, read_page):
     _, drawn, _said = read_page(STUDY)
     assert set(drawn) == ALWAYS | {"overview"}
     assert "Its accuracy: not run yet." in drawn["overview"].told["caption"]
-    assert best(drawn["beside-usps"], "acc") == ["UMAP + k-means", "UMAP + mixture"]
+    assert best(drawn["beside-usps"], "acc") == ["UMAP + k-means"]
     assert best(drawn["beside-mnist"], "acc") == []
 
 
@@ -240,6 +240,7 @@ def test_with_all_records_the_best_and_the_verdicts_are_those_of_the_numbers(wri
     for name in SETS:
         assert best(drawn[f"beside-{name}"], "acc") == best(drawn[f"beside-{name}"], "nmi") == ["LNSCC"]
         rows = rows_of(drawn[f"beside-{name}"])
+        assert rows.loc["UMAP + mixture", ["acc", "nmi", "n"]].tolist() == pytest.approx([0.68, 0.68, 5])
         for kind, level in LEVELS.items():
             row = rows[rows["run"] == f"{name}-{kind}"].iloc[0]
             if row["n"] == 5:
@@ -260,8 +261,8 @@ def test_with_all_records_the_best_and_the_verdicts_are_those_of_the_numbers(wri
 def test_other_numbers_have_another_winner_and_other_verdicts(write_all, read_page):
     write_all(usps_umap=0.95, mnist_lnscc=0.40, reuters_lnscc=0.40)
     _, drawn, said = read_page(STUDY)
-    assert best(drawn["beside-usps"], "acc") == ["UMAP + k-means", "UMAP + mixture"]
-    assert best(drawn["beside-mnist"], "nmi") == ["UMAP + k-means", "UMAP + mixture"]
+    assert best(drawn["beside-usps"], "acc") == ["UMAP + k-means"]
+    assert best(drawn["beside-mnist"], "nmi") == ["UMAP + k-means"]
     assert best(drawn["beside-pendigits"], "acc") == ["LNSCC"]
     found = chips()
     assert found["lnscc-images"] == found["lnscc-tables"] == "partly"
