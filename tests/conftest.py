@@ -1,12 +1,14 @@
 """What all tests share: one thread, the real data and the browser, or one loud line where one is missing."""
 
 import functools
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +105,48 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
+def browse(chromium: str) -> Iterator[Callable[..., Any]]:
+    """`browse(check, url, drawn=True, **options)`: what check(page) returns of the page at `url`, in a
+    context with these options. A page on which a script fails does not pass.
+
+    drawn: without it, interactive figures stay still.
+    In a thread of its own, as Playwright allows one a thread, and tests/test_site.py keeps a session open.
+    """
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    arguments += ["--enable-unsafe-swiftshader"]
+
+    def begin() -> tuple[Any, Any]:
+        playwright = sync_playwright().start()
+        return playwright, playwright.chromium.launch(executable_path=chromium, args=arguments)
+
+    def visit(check: Callable[[Any], Any], url: str, drawn: bool, options: dict[str, Any]) -> Any:
+        with browser.new_context(**options) as context:
+            if not drawn:
+                context.route("**/plotly.min.js", lambda route: route.abort())
+            page = context.new_page()
+            problems: list[str] = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.goto(url)
+            found = check(page)
+        # Browsers fetch nothing from files: the theme's search goes without the extracts of its results.
+        assert [problem for problem in problems if problem != "Failed to fetch"] == []
+        return found
+
+    def end() -> None:
+        browser.close()
+        playwright.stop()
+
+    with ThreadPoolExecutor(1) as thread:
+        playwright, browser = thread.submit(begin).result()
+        yield lambda check, url, *, drawn=True, **options: thread.submit(
+            visit, check, url, drawn, options
+        ).result()
+        thread.submit(end).result()
+
+
+@pytest.fixture(scope="session")
 def site() -> Path:
     """The folder of the site, built now unless it is current; chapters are executed first where they have not
     been. Of several workers one builds.
@@ -136,9 +180,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def method_cells(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`method_cells(study, until="", **parameters)`: the names that a chapter's method cells define.
 
-    Its parameters cell, imports and method cells are executed as they stand, at a size of seconds.
+    Its parameters cell, imports and method cells are executed as they stand, at a size of seconds, each time
+    with a run that lies in a folder of its own.
     until: stop before the cell that holds this text.
     """
+    folders = itertools.count()
 
     def execute(study: str, until: str = "", **parameters: Any) -> dict[str, Any]:
         chapter = ROOT / "book" / "experiments" / f"{study}.ipynb"
@@ -148,7 +194,7 @@ def method_cells(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             for tag in ("parameters", "method")
         }
         begin = next(cell.source for cell in cells if "runs.begin" in cell.source)
-        names: dict[str, Any] = {"run": KeptRun(tmp_path / "kept")}
+        names: dict[str, Any] = {"run": KeptRun(tmp_path / f"kept-{next(folders)}")}
         exec(tagged["parameters"][0], names)
         small = {"limit": 200, "epochs": 1, "seeds": [0], "splits": 1, "batch_size": 32}
         names |= small | parameters

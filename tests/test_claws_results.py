@@ -1,15 +1,12 @@
 """The results page of the third study, with no, few and all records; its plans, its claims, its classes."""
 
-import json
-import shutil
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import yaml
 
-from pullpush import data, figures, ledger, matrix, records, sheets
+from pullpush import data, ledger, matrix, records, sheets
 from pullpush.data import fields, photographs
 
 ROOT = Path(__file__).parents[1]
@@ -126,66 +123,29 @@ def metrics_of(run, seed, random):
 
 
 @pytest.fixture
-def write(tmp_path, monkeypatch):
-    """`write(profile, name)`: a made-up record in a repository of its own."""
-    for name in ("experiments", "results"):
-        shutil.copytree(ROOT / "book" / name, tmp_path / "book" / name, ignore=shutil.ignore_patterns(".*"))
-    (tmp_path / "papermill_runs").mkdir()
-    for name in ("laptop", "paper"):
-        shutil.copy(ROOT / "papermill_runs" / f"{name}.yaml", tmp_path / "papermill_runs")
-    monkeypatch.setenv("PULLPUSH_ROOT", str(tmp_path))
+def write(write_record):
+    """`write(profile, name)`: a made-up record of a planned run."""
 
-    def record(profile, name, method=None):
+    def record(profile, name):
         run, random = planned(profile)[name], np.random.default_rng(sum(map(ord, name)))
-        seeds = run.parameters["seeds"]
-        content = {
-            "schema": 1, "study": STUDY, "run": name, "profile": profile, "parameters": run.parameters,
-            "seconds": [60.0] * len(seeds), "device": "cpu", "device_name": "a processor", "threads": 1,
-            "versions": {}, "commit": "0" * 40, "dirty": False, "command": "pullpush", "data": {},
-            "metrics": [metrics_of(run, seed, random) for seed in seeds],
-            "method": method or records.fingerprint(STUDY), "finished": "2026-01-01T00:00:00+00:00",
-        }  # fmt: skip
-        folder = tmp_path / "papermill_runs" / profile / STUDY / name
-        folder.mkdir(parents=True)
-        (folder / "record.json").write_text(json.dumps(content))
-        np.savez_compressed(folder / "arrays.npz", **arrays_of(run, random))
+        metrics = [metrics_of(run, seed, random) for seed in run.parameters["seeds"]]
+        write_record(run, metrics, arrays_of(run, random))
 
     return record
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """`read()`: execute the page; the figures it draws, by name, and all that it says."""
-
-    def execute():
-        drawn, said = {}, []
-        for kind in FIGURES:
-            monkeypatch.setattr(
-                figures, kind, lambda name, *given, kind=kind, **told: drawn.update({name: (given, told)})
-            )
-        monkeypatch.setattr("IPython.display.display", lambda output: said.append(output.data))
-        names = {}
-        for cell in nbformat.read(PAGE, 4).cells:
-            if cell.cell_type == "code":
-                exec(cell.source, names)
-        return drawn, "\n".join(said)
-
-    return execute
-
-
-def test_without_records_the_page_says_so_everywhere(write, read):
-    drawn, said = read()
+def test_without_records_the_page_says_so_everywhere(write, read_page):
+    _, drawn, said = read_page(STUDY)
     assert set(drawn) == {"beside-laptop", "beside-paper", "within"}
     assert said.count("*Not run yet.*") == 8
     assert "1. Rendered fields, images trained on: not run yet." in said
-    assert "nan" not in said
 
 
-def test_a_few_records_fill_their_places_alone(write, read):
+def test_a_few_records_fill_their_places_alone(write, read_page):
     for name in ("fields-claws", "fields-mask-none", "fields-claws-labels-10"):
         write("laptop", name)
     write("paper", "crops-claws")
-    drawn, said = read()
+    _, drawn, said = read_page(STUDY)
     assert {
         "parts",
         "density",
@@ -196,38 +156,37 @@ def test_a_few_records_fill_their_places_alone(write, read):
         "gallery-fields",
     } <= set(drawn)
     assert not {"wrong-labels", "plane-deepweeds", "gallery-deepweeds"} & set(drawn)
-    assert len(drawn["parts"][0][0]) == 2  # against no mask, on two splits
+    assert len(drawn["parts"].given[0]) == 2  # against no mask, on two splits
     assert "In 5 of 5 seeds that is less than one gate of 32" in said
-    assert "nan" not in said
 
 
-def test_with_all_records_every_claim_has_its_verdict(write, read):
+def test_with_all_records_every_claim_has_its_verdict(write, read_page):
     for profile in ("laptop", "paper"):
         for name in planned(profile):
             write(profile, name)
-    drawn, said = read()
+    _, drawn, said = read_page(STUDY)
     assert "not run yet" not in said.lower()
     judged = {one.claim.id: one.chip for one in ledger.judge(STUDY)}
     assert judged["claws-over-simclr"] == judged["claws-over-simclr-full"] == "reproduced"
     assert judged["claws-share-corn"] == "not" and judged["claws-mask"] != "reproduced"
     assert not [name for name in drawn if "crops" in name]  # scores only: their licences are unknown
-    for name, (_, told) in drawn.items():
-        assert told["caption"] and "nan" not in told["caption"], name
+    for name, figure in drawn.items():
+        assert figure.told["caption"], name
         if "deepweeds" in name:
-            assert "Olsen et al. 2019, CC BY 4.0" in told["caption"]
+            assert "Olsen et al. 2019, CC BY 4.0" in figure.told["caption"]
     for name in ("few-labels", "wrong-labels", "outlier-curve"):
-        assert "n = 5 seeds" in drawn[name][1]["caption"], name
+        assert "n = 5 seeds" in drawn[name].told["caption"], name
     assert "fields-gumbel</a> against <a href=" in said  # each comparison is linked to both of its runs
-    rows = drawn["beside-paper"][0][0]
+    rows = drawn["beside-paper"].given[0]
     assert rows["data"].tolist() == [
         name for name in ("the paper's own", "crops", "rendered fields", "DeepWeeds") for _ in range(2)
     ]
     assert rows["nmi"].iloc[:2].tolist() == [0.6101, 0.7325]
 
 
-def test_planted_outliers_are_framed(write, read):
+def test_planted_outliers_are_framed(write, read_page):
     write("laptop", "fields-claws")
-    pictures = read()[0]["gallery-fields"][0][0]
+    pictures = read_page(STUDY).drawn["gallery-fields"].given[0]
     held = records.load_arrays(STUDY, "laptop", "fields-claws")
     orange = np.array([217, 112, 26])
     framed = (pictures[..., 0, :] == orange[:, None]).all((-1, -2))

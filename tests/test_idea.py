@@ -5,7 +5,7 @@ Its script moves it only as long as the reader likes.
 import base64
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -210,6 +210,8 @@ def test_only_the_front_page_shows_the_records(recorded, monkeypatch):
     """Elsewhere the text speaks of the computed points."""
     monkeypatch.setattr(stage, "status_blocks", lambda root: {})
     monkeypatch.setattr(results, "page_blocks", dict)
+    (recorded / "book").mkdir(exist_ok=True)
+    shutil.copy(STATIC.parent / "_config.yml", recorded / "book")
     blocks = stage.page_blocks(recorded)
     assert blocks["idea"] == idea.html() and blocks["card-spheres"] == idea.front()
     book = STATIC.parent
@@ -218,40 +220,6 @@ def test_only_the_front_page_shows_the_records(recorded, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def browse(chromium):
-    """`browse(check, url, **options)`: what check(page) returns of the page at `url`.
-
-    In a thread of its own, as Playwright allows one session a thread, and tests/test_site.py keeps one open.
-    """
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-    def begin():
-        playwright = sync_playwright().start()
-        return playwright, playwright.chromium.launch(executable_path=chromium, args=arguments)
-
-    def visit(check, url, options):
-        with browser.new_context(**options) as context:
-            page = context.new_page()
-            problems = []
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.goto(url)
-            found = check(page)
-        assert problems == []
-        return found
-
-    def end():
-        browser.close()
-        playwright.stop()
-
-    with ThreadPoolExecutor(1) as thread:
-        playwright, browser = thread.submit(begin).result()
-        yield lambda check, url, **options: thread.submit(visit, check, url, options).result()
-        thread.submit(end).result()
 
 
 @pytest.fixture

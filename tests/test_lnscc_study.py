@@ -1,7 +1,6 @@
 """The method cells of "Locally normalised clusters", executed as they stand, for every way to set them."""
 
 import functools
-import itertools
 import math
 import sys
 import types
@@ -20,15 +19,9 @@ TINY = {"limit": 120, "widths": [16], "contrast_steps": 4, "joint_steps": 3, "ne
 
 
 @pytest.fixture
-def execute(method_cells, kept_run, tmp_path):
-    """`execute(until="", **parameters)`: the names of the method cells, each time in a folder of its own."""
-    folders = itertools.count()
-
-    def at_once(**parameters):
-        run = kept_run(tmp_path / f"run-{next(folders)}")
-        return method_cells("lnscc", **({"run": run} | TINY | parameters))
-
-    return at_once
+def execute(method_cells):
+    """`execute(until="", **parameters)`: the names of the method cells."""
+    return functools.partial(method_cells, "lnscc", **TINY)
 
 
 @pytest.fixture

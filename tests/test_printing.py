@@ -210,35 +210,21 @@ def test_a_page_that_is_not_built_is_not_printed(built, capsys):
 # -------------------------------------------------------------------------------------------- the print style
 
 
-@pytest.fixture(scope="module")
-def look(chromium, site):
+@pytest.fixture
+def look(browse, site):
     """`look(check, page, **options)`: what check(page) returns of a page laid out for paper."""
-    from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-    def begin():
-        playwright = sync_playwright().start()
-        return playwright, playwright.chromium.launch(executable_path=chromium, args=arguments)
-
-    def visit(check, name, options):
-        viewport = {"width": printing.WIDTH, "height": 1000}
-        with browser.new_context(viewport=viewport, reduced_motion="reduce", **options) as context:
-            context.route("**/plotly.min.js", lambda route: route.abort())
-            page = context.new_page()
+    def visit(check, name, **options):
+        def print_it(page):
             page.emulate_media(media="print")
-            page.goto(f"file://{site / name}.html")
+            page.reload()
             page.evaluate(printing.READY, False)
             return check(page)
 
-    def end():
-        browser.close()
-        playwright.stop()
+        usual = {"viewport": {"width": printing.WIDTH, "height": 1000}, "reduced_motion": "reduce"}
+        return browse(print_it, f"file://{site / name}.html", drawn=False, **(usual | options))
 
-    with ThreadPoolExecutor(1) as thread:
-        playwright, browser = thread.submit(begin).result()
-        yield lambda check, name, **options: thread.submit(visit, check, name, options).result()
-        thread.submit(end).result()
+    return visit
 
 
 CUT = """() => [...document.querySelectorAll('.bd-article *')].filter(element => {

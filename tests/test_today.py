@@ -1,5 +1,6 @@
 """The method cells of "What would we do today?", executed as they stand; its plans, its results page."""
 
+import functools
 import itertools
 import json
 import math
@@ -30,14 +31,9 @@ PRACTICUM = {
 
 
 @pytest.fixture
-def execute(method_cells, kept_run, tmp_path):
-    """`execute(until="", **parameters)`: the names of the method cells, each time in a folder of its own."""
-    folders = itertools.count()
-
-    def at_once(**parameters):
-        return method_cells(STUDY, **({"run": kept_run(tmp_path / f"{next(folders)}")} | TINY | parameters))
-
-    return at_once
+def execute(method_cells):
+    """`execute(until="", **parameters)`: the names of the method cells."""
+    return functools.partial(method_cells, STUDY, **TINY)
 
 
 # --- training ---

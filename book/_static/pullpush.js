@@ -326,6 +326,19 @@
       fold.ariaLabel = `Pages under ${fold.parentElement.parentElement.querySelector("a").textContent}`;
   };
 
+  // The entries of a list of works are its items, by the role that replaced docutils' one.
+  const nameWorks = () => {
+    for (const work of document.querySelectorAll(".citation-list > .citation")) work.role = "listitem";
+  };
+
+  // The theme takes the focus from the button that opens the contents on a phone, and so cannot give it back.
+  const giveFocusBack = () => {
+    for (const side of ["primary", "secondary"])
+      document
+        .getElementById(`pst-${side}-sidebar-modal`)
+        ?.addEventListener("close", () => document.querySelector(`.${side}-toggle`)?.focus());
+  };
+
   // What scrolls sideways is reached by the keyboard, for as long as it does. The theme sees to code and tables.
   const reachWhatScrolls = () => {
     const watch = new ResizeObserver((changes) => {
@@ -352,6 +365,8 @@
   const start = () => {
     document.querySelectorAll(".pp-idea:has(.pp-move)").forEach(moveIdea);
     nameFolds();
+    nameWorks();
+    giveFocusBack();
     reachWhatScrolls();
     readyForPrint();
     const figures = [...document.querySelectorAll("figure.pp-figure")].filter((figure) => figure.querySelector(".pp-live"));

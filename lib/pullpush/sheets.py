@@ -48,7 +48,8 @@ def pack(images: ArrayLike, budget: int) -> NDArray[np.uint8]:
         size = (math.floor(width * SMALLER), math.floor(height * SMALLER))
         if min(size) < SMALLEST:
             break
-        pictures = np.stack([Image.fromarray(one).resize(size, Image.Resampling.BOX) for one in pictures])
+        smaller = [Image.fromarray(one).resize(size, Image.Resampling.BOX) for one in pictures]
+        pictures = np.stack([np.asarray(one) for one in smaller])
     raise ValueError(
         f"{n} images of {height} x {width} take {len(stream.getvalue()):,} bytes at the lowest quality, over "
         f"the budget of {budget:,}. Give fewer of them."
