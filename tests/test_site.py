@@ -1,5 +1,6 @@
 """The built site in a real browser with the network cut."""
 
+import contextlib
 import functools
 import http.server
 import re
@@ -159,18 +160,18 @@ def test_a_page_works_without_a_network(chapter_pages, name):
 
 @pytest.mark.parametrize("name", pages())
 def test_a_page_fits_a_phone(chapter_pages, name):
+    from playwright.sync_api import TimeoutError
+
     page = chapter_pages(name)
     page.set_viewport_size(PHONE)
-    page.wait_for_timeout(200)  # plotly follows the new width
-    wide = page.evaluate("document.documentElement.scrollWidth")
-    culprits = page.evaluate(
-        """() => [...document.querySelectorAll('.bd-article *')]
-             .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(
-               '.pp-scroll, .pp-stills, pre, .highlight, mjx-container, .pst-scrollable-table-container'))
-             .slice(0, 5).map(e => e.outerHTML.slice(0, 120))"""
-    )
-    assert wide <= PHONE["width"], culprits
-    assert culprits == []
+    wide = """() => [...document.querySelectorAll('.bd-article *')]
+      .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(
+        '.pp-scroll, .pp-stills, pre, .highlight, mjx-container, .pst-scrollable-table-container'))
+      .slice(0, 5).map(e => e.outerHTML.slice(0, 120))"""
+    fits = "document.documentElement.scrollWidth <= innerWidth"
+    with contextlib.suppress(TimeoutError):  # plotly follows the new width
+        page.wait_for_function(f"() => {fits} && ({wide})().length === 0", timeout=5000)
+    assert (page.evaluate(wide), page.evaluate(fits)) == ([], True)
 
 
 CONTRAST = """() => {
