@@ -6,11 +6,14 @@ import io
 import math
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pullpush import data, losses, sheets
+from pullpush import data, losses, models, runs, sheets
+from pullpush.data import fields, packed
 
 CHAPTER = Path(__file__).parents[1] / "book" / "experiments" / "claws.ipynb"
 TINY = {"limit": 110, "image_height": 24, "crop_size": 12, "simclr_size": 16, "per_class": 2}
@@ -50,12 +53,16 @@ SETTINGS = [
     {"mask": "hard", "seeds": [0, 1]},
     {"mask": "gumbel", "mask_source": "full"},
     {"mask": "soft", "mask_source": "mean", "density_weight": 1.0},
-    {"mask": "top_k", "dimensions": 8},
+    {"mask": "top_k", "dimensions": 8, "mask_source": "backbone", "measured": "masked"},
     {"mask": "random", "positives": "class", "wrong_labels": 0.3},
     {"mask": "none", "contrast_weight": 0.0, "blur": True},
     {"label_weight": 0.0, "precision": "bf16"},
     {"labelled": 0.1, "positives": "class"},
     {"method": "simclr"},
+    {"negative_mask": "anchor", "label_input": "masked", "projection": "norm"},
+    {"class_negatives": False, "label_input": "full", "labelled": 0.5, "measured": "masked"},
+    {"label_input": "separate", "projection": "linear", "attention_width": 8, "epoch_steps": 7},
+    {"mask": "random", "measured": "both", "outlier_share": 0.1},
     {"encoder": "efficientnet", "image_height": 32, "limit": 55},
 ]
 
@@ -71,7 +78,8 @@ def test_every_setting_trains_and_is_measured(execute, setting):
         assert 0 <= metrics[name] <= 1
     assert ("density" in metrics) == (setting.get("method") != "simclr")
     n = len(arrays["rank"])
-    assert arrays["z"].shape == (n, setting.get("dimensions", 32))
+    views = 2 if setting.get("measured") == "both" else 1
+    assert arrays["z"].shape == (n, views * setting.get("dimensions", 32))
     np.testing.assert_allclose(np.linalg.norm(arrays["z"].astype(float), axis=1), 1, atol=5e-3)
     assert arrays["contingency"].sum() == n
     if setting.get("method") != "simclr":
@@ -81,6 +89,83 @@ def test_every_setting_trains_and_is_measured(execute, setting):
 def test_one_seed_gives_the_same_numbers_twice(execute):
     first, second = (execute(epochs=2)["results"][0][0] for _ in range(2))
     assert first == second
+
+
+def test_a_packed_set_gives_the_numbers_of_the_same_images_in_memory(execute, tmp_path):
+    """Batches gathered from the file are the batches of the images in memory."""
+    made = fields.render(132, size=(24, 38))
+    for i, (image, label) in enumerate(zip(made.images, made.labels, strict=True)):
+        folder = tmp_path / "own" / fields.CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i:03}.png")
+    packed.pack(tmp_path / "own", tmp_path / "set", (24, 38))
+    found = [
+        execute(data=str(path), limit=None)["results"][0] for path in (tmp_path / "own", tmp_path / "set.npy")
+    ]
+    assert found[0][0] == found[1][0]
+    for name in found[0][1].keys() - {"history_seconds"}:
+        values = found[0][1][name]
+        np.testing.assert_array_equal(values, found[1][1][name], name)
+
+
+def test_an_epoch_has_the_steps_that_it_is_given(execute):
+    for steps in (3, 5, 12):
+        names = execute(epoch_steps=steps, until="watched =")
+        order = list(names["batches_of"](names["labels"], torch.Generator().manual_seed(0)))
+        assert len(order) == steps
+        assert all(batch[2].bincount().tolist() == [2] * 11 for batch in order)
+    longer, plain = (
+        execute(epoch_steps=steps, until="watched =")["batches_of"](
+            names["labels"], torch.Generator().manual_seed(0)
+        )
+        for steps in (5, None)
+    )  # 110 images, 22 a step: five steps are the default
+    for a, b in zip(longer, plain, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_what_cross_entropy_reads_is_what_it_is_called(parts):
+    z_full, z_crop = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0))
+    m = (z_crop > 0).float()
+    for kind, given in {
+        "both": [("head", z_full), ("head", z_crop)],
+        "full": [("head", z_full)],
+        "masked": [("head", z_full * m), ("head", z_crop * m)],
+        "separate": [("head", z_full), ("head_crop", z_crop)],
+    }.items():
+        names = parts(label_input=kind)
+        network = names["make_network"]()
+        found = names["label_logits"](network, z_full, z_crop, m)
+        expected = [network[head](z) for head, z in given]
+        assert len(found) == len(expected) and all(map(torch.equal, found, expected)), kind
+
+
+def test_the_contrast_takes_the_mask_and_the_negatives_that_it_is_told(parts):
+    z_full, z_crop = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0))
+    m, y = (torch.randn(6, 32, generator=torch.Generator().manual_seed(1)) > 0).float(), torch.arange(6) // 2
+    anchor = parts(negative_mask="anchor")["contrast"](z_full, z_crop, m, y)
+    assert anchor == losses.masked_nt_xent(z_full, z_crop, m, 0.5, of_anchor=True)
+    fewer = parts(class_negatives=False)["contrast"](z_full, z_crop, m, y)
+    assert fewer == losses.masked_nt_xent(z_full, z_crop, m, 0.5, labels=y)
+    assert fewer < parts()["contrast"](z_full, z_crop, m, y)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "simclr", "mask": "random"}, "mask random is of claws alone: simclr has no mask"),
+        ({"method": "simclr", "measured": "both"}, "measured both is of claws alone"),
+        ({"positives": "class", "class_negatives": False}, "positives class goes with"),
+        ({"pretrained": True}, "pretrained goes with encoder efficientnet"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(given, message, monkeypatch):
+    cells = [cell for cell in nbformat.read(CHAPTER, 4).cells if cell.cell_type == "code"]
+    names = {}
+    exec(cells[0].source, names)
+    names |= given
+    with contextlib.redirect_stdout(io.StringIO()), pytest.raises(runs.ParameterError, match=message):
+        exec(cells[1].source, names)
 
 
 def test_two_views_show_the_whole_and_an_unresized_piece(parts):
@@ -135,12 +220,23 @@ def test_the_source_of_the_mask_is_what_it_is_called(parts):
     def answers(z):
         return z
 
-    z_full, z_crop = torch.full((2, 32), 3.0), torch.full((2, 32), -1.0)
+    rows = [torch.full((2, 32), number) for number in (3.0, -1.0, 2.0)]
     opened = {
-        source: parts(mask_source=source)["gates"](answers, z_full, z_crop, None).mean().item()
-        for source in ("crop", "full", "mean")
+        source: parts(mask_source=source)["gates"](answers, *rows, None).mean().item()
+        for source in ("crop", "full", "mean", "backbone")
     }
-    assert opened == {"crop": 0.0, "full": 1.0, "mean": 1.0}
+    assert opened == {"crop": 0.0, "full": 1.0, "mean": 1.0, "backbone": 1.0}
+
+
+def test_gates_may_be_opened_by_what_comes_before_the_projection(parts):
+    names = parts(mask_source="backbone")
+    torch.manual_seed(0)
+    network = names["make_network"]()
+    assert network["attention"].layers[0].in_features == 128
+    batch = batch_of(names)
+    logged = names["make_step"](network)(batch)
+    opened = models.mask(network["attention"](network["g"][0](batch[1])))
+    assert logged["density"].item() == opened.mean().item()
 
 
 def test_no_mask_and_instance_positives_are_plain_nt_xent_plus_cross_entropy(parts):

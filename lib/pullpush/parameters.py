@@ -46,8 +46,12 @@ Split = Literal["train", "all"]
 Approach = Literal["claws", "simclr"]
 Encoder = Literal["small", "efficientnet"]
 Gate = Literal["hard", "gumbel", "soft", "top_k", "random", "none"]
-GateSource = Literal["crop", "full", "mean"]
+GateSource = Literal["crop", "full", "mean", "backbone"]
 Positives = Literal["instance", "class"]
+MaskOf = Literal["own", "anchor"]
+LabelInput = Literal["both", "full", "masked", "separate"]
+Measured = Literal["full", "masked", "both"]
+Projection = Literal["mlp", "linear", "norm"]
 Clusterer = Literal["lnscc", "kmeans", "pca_kmeans", "spectral", "umap", "n2d"]
 Features = Literal["auto", "raw", "standard", "pca"]
 EdgeLoss = Literal["logit", "umap"]
@@ -71,6 +75,7 @@ ANNOTATIONS: dict[str, Any] = {
     "Profile": Profile, "Precision": Precision, "Device": Device, "Views": Views, "Loss": Loss, "Arm": Arm,
     "Negatives": Negatives, "Mining": Mining, "Temperature": Temperature, "Backbone": Backbone,
     "Split": Split, "Share": Share, "Approach": Approach, "Encoder": Encoder, "Gate": Gate,
+    "MaskOf": MaskOf, "LabelInput": LabelInput, "Measured": Measured, "Projection": Projection,
     "GateSource": GateSource, "Positives": Positives, "Clusterer": Clusterer, "Features": Features,
     "EdgeLoss": EdgeLoss, "Prior": Prior, "Assignment": Assignment,
     "Method": Method, "Objective": Objective, "Strength": Strength, "Descent": Descent,

@@ -46,7 +46,10 @@ from pullpush.parameters import (
     Gate,
     GateSource,
     Judge,
+    LabelInput,
     Loss,
+    MaskOf,
+    Measured,
     Method,
     Mining,
     Negatives,
@@ -56,6 +59,7 @@ from pullpush.parameters import (
     Precision,
     Prior,
     Profile,
+    Projection,
     Schedule,
     Schema,
     Share,
@@ -81,11 +85,11 @@ from pullpush.records import (
 
 __all__ = [
     "Approach", "Arm", "Assignment", "Backbone", "Clusterer", "Descent", "Device", "EdgeLoss", "Encoder",
-    "Features", "Gate", "GateSource", "Judge", "Loss", "Method", "Mining", "Negatives", "Objective",
-    "ParameterError", "Planned", "Positives", "Precision", "Prior", "Profile", "Record", "Run", "Schedule",
-    "SeedResult", "Share", "Split", "Strength", "Temperature", "Views", "begin", "fingerprint", "load_arrays",
-    "load_records", "notebook_path", "open_record", "pending", "read_profile", "root", "run_folder",
-    "work_folder",
+    "Features", "Gate", "GateSource", "Judge", "LabelInput", "Loss", "MaskOf", "Measured", "Method",
+    "Mining", "Negatives", "Objective", "ParameterError", "Planned", "Positives", "Precision", "Prior",
+    "Profile", "Projection", "Record", "Run", "Schedule", "SeedResult", "Share", "Split", "Strength",
+    "Temperature", "Views", "begin", "fingerprint", "load_arrays", "load_records", "notebook_path",
+    "open_record", "pending", "read_profile", "root", "run_folder", "work_folder",
 ]  # fmt: skip
 
 OneSeed = Callable[[int], tuple[Mapping[str, float], Mapping[str, np.ndarray]]]

@@ -53,6 +53,29 @@ def test_it_holds_every_image_in_the_order_and_split_of_a_folder(fields: Path) -
     assert [file.split("/")[0] for file in whole.files] == [whole.classes[label] for label in whole.labels]
 
 
+def test_a_part_stands_in_for_a_tensor_of_its_images(fields: Path) -> None:
+    whole = pack(fields)
+    assert whole.train < len(whole)
+    for split, rows in (("train", slice(None, whole.train)), ("test", slice(whole.train, None))):
+        part, held = whole.part(split), torch.from_numpy(np.array(whole.images[rows]))
+        assert part.classes == whole.classes and part.digest == whole.digest and part.name == "set"
+        assert torch.equal(part.labels, whole.labels[rows])
+        chosen = torch.tensor([2, 0, 1])
+        lazy = packed.on(part.images, chosen, torch.device("cpu"))
+        assert isinstance(lazy, packed.Rows) and lazy.shape == held[chosen].shape and len(lazy) == 3
+        for index in (torch.tensor([1, 1, 0]), [2]):
+            assert torch.equal(lazy[index], held[chosen][index])
+        assert torch.equal(lazy.index_select(0, torch.tensor([2])), held[chosen][[2]])
+        assert torch.equal(packed.on(held, chosen, torch.device("cpu")), held[chosen])
+    with pytest.raises(ValueError, match="Unknown split 'all'. Allowed: train, test"):
+        whole.part("all")
+    with pytest.raises(ValueError, match="gathered along 0 alone"):
+        lazy.index_select(1, chosen)
+    data.check(f"{fields.parent / 'out' / 'set'}.npy")
+    with pytest.raises(data.DataError, match="nothing was packed there"):
+        data.check(f"{fields.parent / 'out' / 'other'}.npy")
+
+
 def test_gather_takes_any_order_and_repeats(fields: Path) -> None:
     whole = pack(fields)
     for indices in ([7, 0, 19, 7, 3], [], [5]):

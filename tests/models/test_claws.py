@@ -66,6 +66,7 @@ def test_other_weights_are_torch_defaults():
     for build, sizes in (
         (lambda: Projector(6), (6, 6, 32)),
         (lambda: MaskNetwork(6, 5), (6, 5, 6)),
+        (lambda: MaskNetwork(6, 5, 9), (9, 5, 6)),
         (lambda: LabelHead(3, 6, 5), (6, 5, 3)),
     ):
         torch.manual_seed(3)
@@ -101,6 +102,7 @@ def test_bf16_autocast_gives_fp32_and_fp64_stays():
         (lambda: Projector(3, outputs=1), "outputs 1 must be at least 2"),
         (lambda: MaskNetwork(0), "dimensions 0 must be at least 1"),
         (lambda: MaskNetwork(3, hidden=0), "hidden 0 must be at least 1"),
+        (lambda: MaskNetwork(3, inputs=0), "inputs 0 must be at least 1"),
         (lambda: LabelHead(1), "classes 1 must be at least 2"),
         (lambda: LabelHead(3, inputs=0), "inputs 0 must be at least 1"),
         (lambda: LabelHead(3, hidden=0), "hidden 0 must be at least 1"),

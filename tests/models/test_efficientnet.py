@@ -1,11 +1,12 @@
 """EfficientNet-B0 against torchvision's own: the same numbers from the same weights, and another stem."""
 
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models import efficientnet_b0
+from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
 from pullpush import models
 from pullpush.models import EfficientNetB0
@@ -113,7 +114,7 @@ def test_torchvision_is_imported_only_when_a_network_is_built():
     files = Path(models.__file__).parent.glob("*.py")
     imports = [line for file in files for line in file.read_text().splitlines() if "import" in line.split()]
     found = [line for line in imports if "torchvision" in line]
-    assert len(found) == 1 and found[0].startswith("        from torchvision.models import efficientnet_b0")
+    assert len(found) == 1 and found[0].startswith("    ")  # within a function
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,39 @@ def test_wrong_images_are_refused(x, message):
 def test_wrong_channels_are_refused():
     with pytest.raises(ValueError, match="channels 0 must be at least 1"):
         EfficientNetB0(channels=0)
+
+
+# ------------------------------------------------------------------------------------------------- pretrained
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Where torch keeps weights; nothing there yet, and no network."""
+
+    def refuse(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    return tmp_path / "checkpoints"
+
+
+def test_pretrained_starts_from_the_weights_that_torchvision_keeps(hub):
+    hub.mkdir()
+    torch.manual_seed(5)
+    kept = efficientnet_b0()
+    torch.save(kept.state_dict(), hub / EfficientNet_B0_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
+    net = EfficientNetB0(small_input=True, pretrained=True)
+    for name, weight in net.features.state_dict().items():
+        assert torch.equal(weight, kept.features.state_dict()[name]), name
+    assert net(images(2, 32, 32)).shape == (2, 1280)
+
+
+def test_without_weights_and_network_the_remedy_is_told(hub):
+    with pytest.raises(OSError, match=rf"no network.*Put https://\S+\.pth into {hub}"):
+        EfficientNetB0(pretrained=True)
+
+
+def test_pretrained_weights_are_for_colour():
+    with pytest.raises(ValueError, match="channels=1: pretrained weights are for images of 3 channels"):
+        EfficientNetB0(channels=1, pretrained=True)

@@ -114,6 +114,11 @@ def check(name: PathLike, root: PathLike | None = None) -> None:
 
     Named sets: every file against its digest. A folder of the user's own: it exists.
     """
+    if str(name).endswith(".npy"):  # a packed set: it is whole
+        from pullpush.data import packed
+
+        packed.open_packed(str(name).removesuffix(".npy"))
+        return
     if name in names():
         _sources()[str(name)].check(str(name), root_folder(root))
     else:

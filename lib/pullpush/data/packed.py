@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pullpush.data.folder import listings, photograph
-from pullpush.data.imageset import DataError
+from pullpush.data.imageset import DataError, ImageSet
 
 BLOCK = 256  # images held at a time while packing: 18 MB of 120x190
 HASHED = 2**24  # bytes held at a time while hashing
@@ -76,10 +76,57 @@ class PackedSet:
             pages.madvise(mmap.MADV_DONTNEED)
         return torch.from_numpy(batch)
 
+    def part(self, split: str) -> ImageSet:
+        """The images of one split, train or test, left in the file: an `ImageSet` whose images are `Rows`.
+
+        Its digest is that of the whole set. Raises ValueError for another split.
+        """
+        if split not in ("train", "test"):
+            raise ValueError(f"Unknown split '{split}'. Allowed: train, test.")
+        every = torch.arange(len(self))
+        rows = every[: self.train] if split == "train" else every[self.train :]
+        images: Any = Rows(self, rows)
+        return ImageSet(images, self.labels[rows], self.classes, self.path.stem, self.digest)
+
     def check(self) -> None:
         """Read everything. Raises DataError unless it has the digest that it was packed with."""
         if _digest(self.path, self.images.offset, self.labels) != self.digest:
             raise DataError(f"{self.path} was altered since it was packed: remove it and pack again.")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some images of a packed set, in the place of a tensor that holds them: an index reads the file.
+
+    `rows[i]` and `rows.index_select(0, i)` gather the images at i, (b,) int64 or a list: (b, 3, h, w) uint8
+    on `device`. rows: (n,) int64, where each lies in `whole`.
+    """
+
+    whole: PackedSet
+    rows: Tensor
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self), *self.whole.images.shape[1:]))
+
+    def __getitem__(self, index: Tensor | list[int]) -> Tensor:
+        return self.whole.gather(self.rows[torch.as_tensor(index).cpu()]).to(self.device)
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        if dim != 0:
+            raise ValueError(f"dim={dim}: images of a packed set are gathered along 0 alone.")
+        return self[index]
+
+
+def on(images: Tensor | Rows, chosen: Tensor | slice, device: torch.device) -> Tensor | Rows:
+    """The chosen images on a device; those of a packed set stay in the file until they are gathered."""
+    if isinstance(images, Rows):
+        return Rows(images.whole, images.rows[chosen], device)
+    return images[chosen].to(device)
 
 
 def pack(

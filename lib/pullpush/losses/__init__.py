@@ -11,6 +11,7 @@ from pullpush.losses.cluster_contrast import cluster_contrast
 from pullpush.losses.cluster_sharpening import cluster_sharpening, sharpened, student_t
 from pullpush.losses.debiased import debiased_nt_xent
 from pullpush.losses.margin_contrastive import margin_contrastive
+from pullpush.losses.masked_nt_xent import masked_nt_xent
 from pullpush.losses.nnclr import nearest_in, nnclr
 from pullpush.losses.nt_xent import nt_xent
 from pullpush.losses.size_prior import size_prior
@@ -24,6 +25,7 @@ __all__ = [
     "cluster_sharpening",
     "debiased_nt_xent",
     "margin_contrastive",
+    "masked_nt_xent",
     "nearest_in",
     "nnclr",
     "nt_xent",

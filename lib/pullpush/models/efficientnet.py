@@ -3,6 +3,10 @@
 Taught in "CLAWS".
 """
 
+from pathlib import Path
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from pullpush.models._inputs import check_images, check_size, widen
@@ -30,19 +34,22 @@ class EfficientNetB0(nn.Module):
 
     channels: of the images, at least 1; a stem for other than 3 has 288 parameters a channel.
     small_input: for images of about 32 pixels and less.
-    The weights are torchvision's random ones, drawn from torch's global generator: call
+    pretrained: start from torchvision's weights of ImageNet (IMAGENET1K_V1, 20 MB), downloaded once into
+        torch's own folder and checked there; for images of 3 channels.
+    Otherwise weights are torchvision's random ones, drawn from torch's global generator: call
     `torch.manual_seed(seed)` before. The state dict of `features` is that of torchvision's network. In
     training mode blocks are left out at random (stochastic depth, up to 0.2), by the global generator.
-    Raises ValueError if channels is below 1.
+    Raises ValueError if channels is below 1, or not 3 with pretrained, and OSError where weights can be
+    neither found nor downloaded.
     """
 
-    def __init__(self, channels: int = 3, small_input: bool = False) -> None:
+    def __init__(self, channels: int = 3, small_input: bool = False, pretrained: bool = False) -> None:
         super().__init__()
         check_size("channels", channels, 1)
-        from torchvision.models import efficientnet_b0  # here, because the import takes seconds
-
+        if pretrained and channels != 3:
+            raise ValueError(f"channels={channels}: pretrained weights are for images of 3 channels.")
         self.channels = channels
-        self.features = efficientnet_b0(num_classes=1).features
+        self.features = _layers(pretrained)
         if channels != 3:
             self.features[0][0] = nn.Conv2d(channels, 32, kernel_size=3, stride=2, padding=1, bias=False)
             nn.init.kaiming_normal_(self.features[0][0].weight, mode="fan_out")
@@ -58,3 +65,19 @@ class EfficientNetB0(nn.Module):
         """
         check_images(images, self.channels, SMALLEST_SIDE)
         return widen(self.features(images)).mean(dim=(2, 3))
+
+
+def _layers(pretrained: bool) -> Any:
+    # Here, because the import takes seconds.
+    from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
+
+    if not pretrained:
+        return efficientnet_b0(num_classes=1).features
+    weights = EfficientNet_B0_Weights.IMAGENET1K_V1
+    try:
+        return efficientnet_b0(weights=weights).features
+    except OSError as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise OSError(
+            f"The weights of ImageNet could not be downloaded ({error}). Put {weights.url} into {folder}."
+        ) from error
