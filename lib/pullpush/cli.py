@@ -327,6 +327,26 @@ def data_check(names: Names = None, data_root: DataRoot = None) -> None:
         raise typer.Exit(1)
 
 
+@data_app.command("pack")
+def data_pack(
+    folder: Annotated[Path, typer.Argument(help="Folder with one subfolder of images for each class.")],
+    target: Annotated[Path, typer.Argument(help="Where to write TARGET.npy and TARGET.json.")],
+    size: Annotated[str, typer.Option(help="Height and width of the packed images in pixels.")] = "120x190",
+) -> None:
+    """Decode a folder of images once, into a file that batches are read from, however large it is."""
+    from pullpush import data
+    from pullpush.data import packed
+
+    height, _, width = size.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise typer.BadParameter(f"'{size}' is not height x width, as in 120x190.", param_hint="--size")
+    target = target.with_suffix("") if target.suffix == ".npy" else target
+    with _sentences(data.DataError):
+        made = packed.pack(folder, target, (int(height), int(width)))
+    typer.echo(f"{target}.npy holds {len(made)} images of {len(made.classes)} classes.")
+    typer.echo(f"Train on it: pullpush run claws -p data {target}.npy")
+
+
 @app.command()
 def results(
     check: Annotated[

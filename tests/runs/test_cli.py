@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from pullpush import data, execution, matrix, records, results, runs
@@ -356,6 +357,26 @@ class TestData:
         assert missing.startswith("pendigits: ") and "pullpush data download pendigits" in missing
         code, printed = call("data", "check", "weedz", "--data-root", str(tmp_path))
         assert code == 2 and "give the path of their folder" in printed
+
+    def test_a_folder_is_packed_into_a_file_to_train_on(self, tmp_path: Path) -> None:
+        for name in ("oats", "wheat"):
+            (tmp_path / "own" / name).mkdir(parents=True)
+            for i in range(5):
+                Image.new("RGB", (20, 10 + i), (i, 90, 9)).save(tmp_path / "own" / name / f"{i}.png")
+        given = ("data", "pack", str(tmp_path / "own"), str(tmp_path / "set.npy"))
+        code, printed = call(*given, "--size", "8x12")
+        assert code == 0 and "set.npy holds 10 images of 2 classes." in printed
+        assert f"pullpush run claws -p data {tmp_path / 'set.npy'}" in printed
+        assert call("data", "check", str(tmp_path / "set.npy"))[0] == 0
+        for size, told in {
+            "8": "not height x width",
+            "ax9": "not height x width",
+            "0x9": "at least 1 pixel",
+        }.items():
+            code, printed = call(*given, "--size", size)
+            assert code == 2 and told in " ".join(printed.split())
+        code, printed = call("data", "pack", str(tmp_path / "none"), str(tmp_path / "x"))
+        assert code == 2 and "none" in printed
 
     def test_a_set_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(name: str, root: Path | None) -> Path:
