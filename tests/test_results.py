@@ -599,3 +599,7 @@ def test_what_is_upheld_says_what_was_asked(tests, said):
 
 def test_every_headline_says_what_is_subtracted():
     assert set(results.DIFFERENCES) == {claim.study for claim in ledger.read_claims() if claim.headline}
+
+
+def test_every_block_of_this_book_is_written_by_somebody():
+    assert all(page.suffix == ".md" for page in results.write(check=True))

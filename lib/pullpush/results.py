@@ -410,7 +410,7 @@ BLOCK = re.compile(
 BLOCKS: dict[str, Callable[[bool], str]] = {
     "pair_vs_triplet": _glance, "records": _records_line, "studies": _studies,
 }  # fmt: skip
-STAGED = ("idea", "cards", "status", "statusline", "cost", "stale")  # filled by pullpush.stage
+STAGED = ("api", "cost", "elsewhere", "idea", "stale", "status", "statusline")  # filled by pullpush.stage
 
 
 def page_blocks() -> dict[str, str]:
@@ -451,6 +451,6 @@ def _filled(found: re.Match[str], page: Path) -> str:
     make = BLOCKS.get(name) or BLOCKS.get(name.replace("-", "_"))
     if make:
         return f"{opening}\n{make(page.parts[0] == 'book').strip()}\n{closing}"
-    if name in STAGED or name.startswith(("card-", "verdict-", "thumb-")):
+    if name in STAGED or name.startswith(("api-", "card-", "verdict-", "thumb-")):
         return found[0]
     raise ValueError(f"{page} has a block '{name}' that nobody writes. {nearest(name, [*BLOCKS, *STAGED])}")
