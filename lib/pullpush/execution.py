@@ -85,9 +85,10 @@ def _execute_in(work: Path, run: Planned, target: Path, fresh: bool) -> None:
 def recheck(run: Planned) -> list[str]:
     """Compute the first seed of a recorded run with today's code; what differs, nothing if all is equal.
 
-    If every metric and the data are equal to the last bit, the record is no longer told to be made by older
-    code: it notes seed, method and commit of this check. So code that was only made clearer or faster costs
-    one seed instead of all. On another machine last bits differ, and only a rerun helps.
+    If the data and every metric are equal to the last bit, measured time (names that end in "seconds") apart,
+    the record is no longer told to be made by older code: it notes seed, method and commit of this check. So
+    code that was only made clearer or faster costs one seed instead of all. On another machine last bits
+    differ, and only a rerun helps.
     Raises ValueError for a run without a record, RunFailed as `execute`.
     """
     record = run.record
@@ -100,7 +101,8 @@ def recheck(run: Planned) -> list[str]:
     work = records.work_folder(once.profile, once.study, once.name)
     found = execute(once, target=work / "result", fresh=True).content
     old, new = record.content["metrics"][0], found["metrics"][0]
-    differs = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    compared = sorted(name for name in {*old, *new} if not name.endswith("seconds"))
+    differs = [name for name in compared if old.get(name) != new.get(name)]
     differs += [] if record.content["data"] == found["data"] else ["data"]
     if not differs:
         kept = ("method", "commit", "dirty", "device_name", "finished")

@@ -62,3 +62,13 @@ def test_a_run_without_a_record_has_nothing_to_check(light: Any) -> None:
     code, printed = light.pullpush("run", "toy", "--profile", "laptop", "--name", "one", "--recheck")
     assert code == 2
     assert "Error: one has no record with these parameters: run it without --recheck." in printed
+
+
+def test_measured_time_is_not_compared(light: Any) -> None:
+    change(light, "return {", 'import time\\n    return {\\"train_seconds\\": time.perf_counter(), ')
+    light.commit()
+    assert light.pullpush("run", "--profile", "laptop")[0] == 0
+    change(light, "weight @ weight, ", "(weight * weight).sum() if False else weight @ weight, ")
+    code, printed = light.pullpush("run", "--profile", "laptop", "--recheck")
+    assert code == 0, printed
+    assert not runs.load_records().stale.any()
