@@ -168,7 +168,7 @@ def test_a_page_fits_a_phone(chapter_pages, name):
       .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(
         '.pp-scroll, .pp-stills, pre, .highlight, mjx-container, .pst-scrollable-table-container'))
       .slice(0, 5).map(e => e.outerHTML.slice(0, 120))"""
-    fits = "document.documentElement.scrollWidth <= innerWidth"
+    fits = f"document.documentElement.scrollWidth <= {PHONE['width']}"
     with contextlib.suppress(TimeoutError):  # plotly follows the new width
         page.wait_for_function(f"() => {fits} && ({wide})().length === 0", timeout=5000)
     assert (page.evaluate(wide), page.evaluate(fits)) == ([], True)

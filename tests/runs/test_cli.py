@@ -368,6 +368,11 @@ class TestData:
         assert code == 0 and "set.npy holds 10 images of 2 classes." in printed
         assert f"pullpush run claws -p data {tmp_path / 'set.npy'}" in printed
         assert call("data", "check", str(tmp_path / "set.npy"))[0] == 0
+        whole = (tmp_path / "set.npy").read_bytes()
+        (tmp_path / "set.npy").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        code, printed = call("data", "check", str(tmp_path / "set.npy"))
+        assert code == 1 and "was altered" in printed
+        (tmp_path / "set.npy").write_bytes(whole)
         for size, told in {
             "8": "not height x width",
             "ax9": "not height x width",

@@ -112,12 +112,12 @@ def load(
 def check(name: PathLike, root: PathLike | None = None) -> None:
     """Raise DataError, with the remedy, unless the data set can be loaded without a network.
 
-    Named sets: every file against its digest. A folder of the user's own: it exists.
+    Named and packed sets: every file against its digest. A folder of the user's own: it exists.
     """
-    if str(name).endswith(".npy"):  # a packed set: it is whole
+    if str(name).endswith(".npy"):
         from pullpush.data import packed
 
-        packed.open_packed(str(name).removesuffix(".npy"))
+        packed.open_packed(str(name).removesuffix(".npy")).check()
         return
     if name in names():
         _sources()[str(name)].check(str(name), root_folder(root))
