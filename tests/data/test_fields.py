@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,6 +84,37 @@ def test_same_digest_in_another_process() -> None:
     )
     there = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == sha256_of(here.images, here.labels)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_any_number_of_threads_draws_the_same_and_is_left_as_it_was(threads: int) -> None:
+    before = torch.get_num_threads()
+    drawn = {}
+    try:
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            drawn[count] = fields.render(70, seed=6, size=SMALL).images
+            assert torch.get_num_threads() == count
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(drawn[1], drawn[threads])
+
+
+def test_what_fails_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(scene: object, size: tuple[int, int]) -> None:
+        raise MemoryError("no room for a block")
+
+    monkeypatch.setattr(fields, "_photograph", fail)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(MemoryError, match="no room"):
+            fields.render(70, size=SMALL)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_seeds_and_sizes() -> None:

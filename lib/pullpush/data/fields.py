@@ -20,7 +20,8 @@ the batch.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,11 +135,32 @@ def render(
     _check(seed, size, first, outliers, close_ups, weedy)
     scene = _imagine(wanted.numpy(), seed, first, (outliers, close_ups, weedy))
     images = torch.empty(len(wanted), 3, *size, dtype=torch.uint8)
-    with torch.inference_mode():
-        for start in range(0, len(wanted), BLOCK):
-            rows = slice(start, start + BLOCK)
+
+    def draw(start: int) -> None:
+        rows = slice(start, start + BLOCK)
+        with torch.inference_mode():  # which holds for a thread
             images[rows] = _photograph(SimpleNamespace(**{k: v[rows] for k, v in vars(scene).items()}), size)
+
+    _in_threads(draw, range(0, len(wanted), BLOCK))
     return Fields(images, wanted, Planted(**{k: getattr(scene, k) for k in Planted.__dataclass_fields__}))
+
+
+def _in_threads(work: Callable[[int], None], starts: range) -> None:
+    """Call `work` for every start, as many at once as torch has threads.
+
+    A block is too small to be shared by threads: each draws its own.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or len(starts) == 1:
+        for start in starts:
+            work(start)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, starts):
+                pass
+    finally:
+        torch.set_num_threads(threads)  # what a thread sets, later threads would start with
 
 
 def read(name: str, root: Path, split: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
@@ -737,55 +759,67 @@ def _expose(s: SimpleNamespace, canvas: Tensor, x: Tensor, y: Tensor) -> Tensor:
     leaf, organ, dry, weed, bare, z, soil = canvas.unbind(2)
     ground = (y > s.horizon[:, None]).float()[:, :, None]
     soil = soil * bare * ground
-    open_sky = bare * (1 - ground)
-    sky, cloud, tree = _sky(s, x, y)
     haze = z * _column(s.haze)
     haze = haze / (1 + haze) * (1 - (1 - ground) * bare)
     clear = 1 - haze
-    grey = soil.new_tensor([0.3, 0.59, 0.11])
+    part = torch.empty_like(clear)
     image = torch.empty(len(s.label), 3, *soil.shape[1:])
+    for c, plane in enumerate(image.unbind(1)):  # a plane at a time stays in the cache
+        torch.mul(leaf, _column(s.leaf[:, c]), out=plane)
+        for light, colour in ((organ, s.organ), (dry, s.dry)):
+            plane.add_(torch.mul(light, _column(colour[:, c]), out=part))
+        torch.mul(weed, _column(s.weed[:, c]), out=part)
+        plane.add_(part.add_(soil * _column(s.soil[:, c])))
+        plane.mul_(clear).add_(torch.mul(haze, _column(s.air[:, c]), out=part))
+    seen = int((ground < 1).any(0).sum())  # rows of pixels that show sky in any of the images
+    open_sky = bare[:, :seen] * (1 - ground[:, :seen])
+    sky, cloud, tree = _sky(s, x, y[:, :seen], y.shape[1])
+    gap = 1 - tree
     for c in range(3):
-        plane = leaf * _column(s.leaf[:, c]) + organ * _column(s.organ[:, c]) + dry * _column(s.dry[:, c])
-        plane += weed * _column(s.weed[:, c]) + soil * _column(s.soil[:, c])
-        plane *= clear
-        plane += haze * _column(s.air[:, c])
         over = sky[:, c, :, None] + cloud * (0.97 - sky[:, c, :, None])
-        over = over * (1 - tree) + tree * _column(0.75 * s.tree[:, c] + 0.25 * s.air[:, c])
-        image[:, c] = plane + open_sky * over
+        over.mul_(gap).add_(tree * _column(0.75 * s.tree[:, c] + 0.25 * s.air[:, c]))
+        image[:, c, :seen] += over.mul_(open_sky)
+    grey = soil.new_tensor([0.3, 0.59, 0.11])
     level = image[:, 0] * grey[0] + image[:, 1] * grey[1] + image[:, 2] * grey[2]
-    image = level[:, None] + (image - level[:, None]) * _column(s.saturation)[:, None]
     gain = s.balance * s.exposure[:, None]
-    image = (image * gain[:, :, None, None] - 0.42) * _column(s.contrast)[:, None] + 0.42
     r2 = (x[:, None, :] * s.focal[:, None, None]) ** 2 + (y[:, :, None] - 0.5) ** 2
-    image = image * (1 - _column(s.vignette) * r2)[:, None]
-    image = _lens(s, image)
-    return _sensor(s, image)
+    dim = 1 - _column(s.vignette) * r2
+    for c, plane in enumerate(image.unbind(1)):
+        plane.sub_(level).mul_(_column(s.saturation)).add_(level)
+        plane.mul_(_column(gain[:, c])).sub_(0.42).mul_(_column(s.contrast)).add_(0.42).mul_(dim)
+    return _sensor(s, _lens(s, image))
 
 
-def _sky(s: SimpleNamespace, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Colour of the clear sky by row (b, 3, h), and shares of cloud and of distant trees (b, h, w)."""
+def _sky(s: SimpleNamespace, x: Tensor, y: Tensor, height: int) -> tuple[Tensor, Tensor, Tensor]:
+    """At rows y (b, m) of a picture of `height` rows: colour of the clear sky (b, 3, m), and shares of cloud and
+    of distant trees (b, m, w)."""
     up = ((s.horizon[:, None] - y) / 0.5).clamp(min=0)
     blue = up.clamp(max=1)[:, None]
     sky = s.air[:, :, None] * (1 - blue) + s.sky[:, :, None] * blue
-    height = 1 / (up + 0.12)  # clouds crowd towards the horizon
+    stretch = 1 / (up + 0.12)  # clouds crowd towards the horizon
     row, column = s.place // TILE, s.place % TILE
-    rows = (height * 24 + row[:, None]).floor()[:, :, None]
-    cloud = _look_up(CLOUDS, rows, (x[:, None, :] * height[:, :, None] * 60 + _column(column)).floor())
+    rows = (stretch * 24 + row[:, None]).floor()[:, :, None]
+    cloud = _look_up(CLOUDS, rows, (x[:, None, :] * stretch[:, :, None] * 60 + _column(column)).floor())
     cloud = ((cloud - 1.4 + 2 * _column(s.clouds)) * 0.6).clamp(0, 0.9) * (0.3 + 0.7 * _column(s.sunlight))
     skyline = _look_up(CLOUDS, row[:, None], (x * 90 + column[:, None]).floor())
     skyline = skyline + 0.3 * _look_up(GRAIN, row[:, None], (x * 70 + column[:, None]).floor())
     skyline = s.trees[:, None] * (0.7 + 0.35 * skyline).clamp(min=0.15)
     above = (s.horizon[:, None] - y)[:, :, None] - skyline[:, None, :]
-    tree = (0.5 - above * y.shape[1]).clamp(0, 1) * _column(s.trees > 0)
+    tree = (0.5 - above * height).clamp(0, 1) * _column(s.trees > 0)
     return sky, cloud, tree
 
 
 def _lens(s: SimpleNamespace, image: Tensor) -> Tensor:
     """Softness of every picture, motion of some, and the faults of bad captures."""
     height, width = image.shape[2:]
-    soft = _column(s.softness * min(1.0, height / 120))[:, None]
-    image[:, :, 1:-1] = image[:, :, 1:-1] * (1 - soft) + (image[:, :, :-2] + image[:, :, 2:]) * (soft / 2)
-    image[:, :, :, 1:-1] = image[:, :, :, 1:-1] * (1 - soft) + (image[..., :-2] + image[..., 2:]) * (soft / 2)
+    soft = _column(s.softness * min(1.0, height / 120))
+    for plane in image.unbind(1):
+        for inner, before, after in (
+            (plane[:, 1:-1], plane[:, :-2], plane[:, 2:]),
+            (plane[..., 1:-1], plane[..., :-2], plane[..., 2:]),
+        ):
+            sides = (before + after).mul_(soft / 2)
+            inner.mul_(1 - soft).add_(sides)
     moved = (s.motion > 0).nonzero().squeeze(1)
     if len(moved):
         reach = int(0.01 * width) + 1
