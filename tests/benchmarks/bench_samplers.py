@@ -1,12 +1,15 @@
 """Preparing the practicum's triplets: index tensors and batched views against lists of PIL images.
 
 Both sides end with the same things for every anchor: the anchor, a positive drawn once, a negative of another
-class, ready to be stacked into batches. One process and one thread each. What the target is about is the
-practicum's preparation as a whole, a set of triplets for each of its three families of views.
+class, ready to be stacked into batches. One process each. What the target is about is the practicum's
+preparation as a whole, a set of triplets for each of its three families of views, as a user of two cores finds
+it: lists of images are made by one thread whatever is allowed. Ours on one thread is told too.
 """
 
 import random
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,14 +48,34 @@ def as_tensors(images: torch.Tensor, labels: torch.Tensor, per_class: int, view:
     return anchors, views.freeze(view, images[anchors], stream), negatives
 
 
-def seconds_per_anchor(prepare: Any, anchors: int) -> float:
+def seconds_per_anchor(prepare: Callable[[], Any], anchors: int) -> float:
     began = time.perf_counter()
     prepare()
     return (time.perf_counter() - began) / anchors
 
 
+def best_seconds(view: views.View, peer_view: Any) -> dict[str, float]:
+    """Per anchor, of ours with one thread and with two, and of the peer: the best of three, in turn."""
+    images, labels = picture_set(PER_CLASS["ours"])
+    some, few = picture_set(PER_CLASS["peer"])
+    pictures, plain = [Image.fromarray(np.asarray(image[0])) for image in some], few.tolist()
+    as_tensors(images[:1000], labels[:1000], 100, view)  # warm up
+    best = {"one thread": float("inf"), "two threads": float("inf"), "peer": float("inf")}
+    for _ in range(3):
+        for threads, name in ((1, "one thread"), (2, "two threads")):
+            torch.set_num_threads(threads)
+            ours = seconds_per_anchor(
+                partial(as_tensors, images, labels, PER_CLASS["ours"], view), len(labels)
+            )
+            best[name] = min(best[name], ours)
+        peer = seconds_per_anchor(
+            partial(as_lists, pictures, plain, PER_CLASS["peer"], peer_view), len(plain)
+        )
+        best["peer"] = min(best["peer"], peer)
+    return best
+
+
 def main() -> list[dict[str, Any]]:
-    torch.set_num_threads(1)
     side = 28
     peers = {
         "none": transforms.Lambda(lambda image: image),
@@ -66,23 +89,18 @@ def main() -> list[dict[str, Any]]:
             transforms.RandomGrayscale(0.2), transforms.GaussianBlur(3, (0.1, 2.0)),
         ]),
     }  # fmt: skip
-    rows = []
-    for name, peer_view in peers.items():
-        images, labels = picture_set(PER_CLASS["ours"])
-        view = views.make(name, side)
-        as_tensors(images[:1000], labels[:1000], 100, view)  # warm up
-        ours = seconds_per_anchor(lambda: as_tensors(images, labels, PER_CLASS["ours"], view), len(labels))  # noqa: B023
-        images, labels = picture_set(PER_CLASS["peer"])
-        pictures = [Image.fromarray(np.asarray(image[0])) for image in images]
-        plain = labels.tolist()
-        peer = seconds_per_anchor(lambda: as_lists(pictures, plain, PER_CLASS["peer"], peer_view), len(plain))  # noqa: B023
-        rows.append({
-            "benchmark": "prepare 50,000 triplets", "setting": f"{name}, 28x28x1", "ours": 50_000 * ours,
-            "peer": 50_000 * peer, "ratio": peer / ours, "unit": "s", "target": None,
-        })  # fmt: skip
-    ours, peer = (sum(row[side] for row in rows) for side in ("ours", "peer"))
-    rows.append({
-        "benchmark": "prepare 50,000 triplets", "setting": "all three of the practicum's views", "ours": ours,
-        "peer": peer, "ratio": peer / ours, "unit": "s", "target": 20.0,
-    })  # fmt: skip
-    return rows
+    best = {name: best_seconds(views.make(name, side), peer_view) for name, peer_view in peers.items()}
+    whole = {side: sum(seconds[side] for seconds in best.values()) for side in best["none"]}
+    return [
+        {
+            "benchmark": "prepare 50,000 triplets", "setting": f"{name}, {threads}",
+            "ours": 50_000 * seconds[threads], "peer": 50_000 * seconds["peer"],
+            "ratio": seconds["peer"] / seconds[threads], "unit": "s",
+            "target": 20.0 if seconds is whole and threads == "two threads" else None,
+        }
+        for name, seconds in [
+            *((f"{name}, 28x28x1", seconds) for name, seconds in best.items()),
+            ("all three of the practicum's views", whole),
+        ]
+        for threads in ("one thread", "two threads")
+    ]  # fmt: skip

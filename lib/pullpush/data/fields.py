@@ -791,8 +791,8 @@ def _expose(s: SimpleNamespace, canvas: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _sky(s: SimpleNamespace, x: Tensor, y: Tensor, height: int) -> tuple[Tensor, Tensor, Tensor]:
-    """At rows y (b, m) of a picture of `height` rows: colour of the clear sky (b, 3, m), and shares of cloud and
-    of distant trees (b, m, w)."""
+    """At rows y (b, m) of `height` in all: colour of the clear sky (b, 3, m), shares of cloud and of distant
+    trees (b, m, w)."""
     up = ((s.horizon[:, None] - y) / 0.5).clamp(min=0)
     blue = up.clamp(max=1)[:, None]
     sky = s.air[:, :, None] * (1 - blue) + s.sky[:, :, None] * blue
