@@ -2,8 +2,8 @@
 
 Both sides end with the same things for every anchor: the anchor, a positive drawn once, a negative of another
 class, ready to be stacked into batches. One process each. What the target is about is the practicum's
-preparation as a whole, a set of triplets for each of its three families of views, as a user of two cores finds
-it: lists of images are made by one thread whatever is allowed. Ours on one thread is told too.
+preparation as a whole, a set of triplets for each of its three families of views, as a user of two cores
+finds it: lists of images are made by one thread whatever is allowed. Ours on one thread is told too.
 """
 
 import random
