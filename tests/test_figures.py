@@ -397,6 +397,17 @@ def test_paired_differences(shown):
     )  # the second interval holds zero
 
 
+def test_whole_numbers_stand_flush_right_and_words_do_not(shown):
+    data = pd.DataFrame({
+        "k": [8, 10], "seconds": ["1,099", "<1"], "change": ["−3", "–"], "why": ["2 runs", "3"],
+        "accuracy": [0.5, 0.6], "n": [5, "–"],
+    })  # fmt: skip
+    labels = ["k", "seconds", "change", "why"]
+    figures.table("scores", data, scores=["accuracy"], caption="n = 5", labels=labels)
+    right = re.findall(r'<(?:th|td)[^>]* class="pp-count">(.*?)</t', shown[0])
+    assert right == ["seconds", "change", "n", "1,099", "−3", "5", "&lt;1", "–", "–"]
+
+
 def test_tables_mark_the_best_and_put_the_paper_beside(shown):
     data = pd.DataFrame({
         "data": ["MNIST", "MNIST", "CIFAR-10"], "loss": ["pair", "triplet", "triplet"],
@@ -418,6 +429,7 @@ def test_tables_mark_the_best_and_put_the_paper_beside(shown):
     assert text.count("<strong>") == 1 and '<td class="pp-number pp-paper">.928</td>' in text
     assert '<a href="runs/a.html">MNIST</a>' in text and ">–<" in text and ">probe<" in text
     assert table_of(text)["accuracy_paper"].tolist() == [0.659, 0.928, 0.331]
+    assert text.count('<td class="pp-count">') == 3 and 'class="pp-count">n</th>' in text
     with pytest.raises(ValueError, match="No column 'acuracy' in the data of table 'scores'. Did you mean"):
         figures.table("scores", data, scores=["acuracy"], caption="n")
     with pytest.raises(ValueError, match="best='most' is not allowed"):

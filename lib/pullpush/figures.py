@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -476,12 +477,18 @@ def table(
     title = lambda column: html.escape(head.get(column, column.replace("_", " ")))  # noqa: E731
     beside = [score for score in scores if f"{score}_paper" in data]
 
-    top = "".join(f'<th scope="col" rowspan="{2 if beside else 1}">{title(column)}</th>' for column in labels)
+    counts = {column for column in [*labels[1:], "n"] if column in data and all(map(_is_count, data[column]))}
+    kind = {column: ' class="pp-count"' if column in counts else "" for column in [*labels, "n"]}
+
+    top = "".join(
+        f'<th scope="col" rowspan="{2 if beside else 1}"{kind[column]}>{title(column)}</th>'
+        for column in labels
+    )
     for score in scores:
         top += f'<th scope="colgroup" colspan="2">{title(score)}</th>' if score in beside else (
             f'<th scope="col" rowspan="{2 if beside else 1}">{title(score)}</th>'
         )  # fmt: skip
-    top += f'<th scope="col" rowspan="{2 if beside else 1}">n</th>' if "n" in data else ""
+    top += f'<th scope="col" rowspan="{2 if beside else 1}"{kind["n"]}>n</th>' if "n" in data else ""
     under = f"<tr>{'<th scope=col>ours</th><th scope=col>paper</th>' * len(beside)}</tr>" if beside else ""
 
     groups = data.groupby(group, sort=False) if group else [(None, data)]
@@ -499,7 +506,7 @@ def table(
             text = html.escape(str(row[column]))
             if position == 0 and link and isinstance(row[link], str):
                 text = f'<a href="{html.escape(row[link])}">{text}</a>'
-            cells.append(f'<th scope="row">{text}</th>' if position == 0 else f"<td>{text}</td>")
+            cells.append(f"<td{kind[column]}>{text}</td>" if position else f'<th scope="row">{text}</th>')
         for score in scores:
             text = _number(row[score])
             if (score, index) in winners:
@@ -510,7 +517,7 @@ def table(
             if score in beside:
                 cells.append(f'<td class="pp-number pp-paper">{_number(row[f"{score}_paper"])}</td>')
         if "n" in data:
-            cells.append(f'<td class="pp-number">{row["n"]}</td>')
+            cells.append(f"<td{kind['n']}>{row['n']}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     body = (
         f'<div class="pp-scroll" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
@@ -518,6 +525,11 @@ def table(
         f"<thead><tr>{top}</tr>{under}</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
     display(HTML(element(name, body, caption, data, run)))
+
+
+def _is_count(value: Any) -> bool:
+    """Whether a cell is a number to be set flush right, ones below ones: 7, '1,099', '<1' or the dash '–'."""
+    return bool(re.fullmatch(r"[<~−+-]?\d[\d,]*|–", str(value)))
 
 
 def _number(value: float) -> str:
