@@ -191,6 +191,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "balanced_start": set(),
     "outliers": set(),
     "evaluation": {"graph", "balanced_start", "clustering", "outliers"},
+    "detectors": {"losses", "evaluation"},
     "looks": set(),
     "stills": {"looks"},
     "display": {"looks", "stills"},

@@ -577,6 +577,17 @@ def test_a_card_sets_our_number_beside_the_source(repository):
     assert "mean of 5 of 6 comparisons" in told(results.page_blocks()["verdict-pair-vs-triplet"])
 
 
+def test_a_card_and_the_ledger_say_how_many_runs_are_of_older_code(repository):
+    repository.fill()
+    for run in ("mnist-none-pair", "mnist-fer-pair"):
+        repository.record("paper", run, method="older")
+    count = len(results._records(judged("triplet-over-pair")))
+    words = f"Older code: 2 of {count} runs."
+    assert words in told(results.page_blocks()["verdict-pair-vs-triplet"])
+    assert words in told(results.card(STUDY).data)
+    assert words in told(results.verdicts(ledger.judge(STUDY), whole=True).data)
+
+
 def test_a_source_without_numbers_is_not_given_one(repository):
     assert "the paper not available" in told(results.page_blocks()["verdict-lnscc"])
 

@@ -428,7 +428,7 @@ def test_with_all_records_today_stands_beside_the_practicum(write, read):
         write(name, 0.98 if name.endswith("today") else 0.93, profile="paper")
     drawn, said = read()
     assert set(drawn) == ALWAYS | {"steps", "parts", "curves"}
-    assert "not run yet" not in re.sub("our replication of it is not run yet", "", said)
+    assert "not run yet" not in re.sub("replication of that is not run yet", "", said)
     assert said.count("The row *today* has the settings of the best try") == 2
     assert re.search(
         r"MNIST: \.9\d\d \[.*\+\.1\d\d \[.*\(n = 5, higher\); most is lost without today's", said

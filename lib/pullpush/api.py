@@ -27,7 +27,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "graph": ("graph",),
     "models": ("models", "models.masks"),
     "data": ("data", "data.fields", "data.packed"),
-    "training": ("training", "capture"),
+    "training": ("training", "capture", "detectors"),
     "evaluation": ("evaluation", "clustering", "outliers", "balanced_start"),
     "statistics": ("statistics",),
     "figures": ("figures",),

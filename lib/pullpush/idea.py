@@ -198,7 +198,7 @@ def _recorded(pair: Sequence[Arm]) -> str:
     for name, arm, globe in zip(names, pair, _globes(alts, paths, labels), strict=True):
         figures += (
             f"<figure>{globe}<figcaption><strong>{name}</strong>: "
-            f"{PAIR[arm.run]}<br><small>{'<br>'.join(_scores(arm))}</small></figcaption></figure>"
+            f"{PAIR[arm.run]}<br><small>trained: {'<br>'.join(_scores(arm))}</small></figcaption></figure>"
         )
     data = {
         "stops": stops,

@@ -12,6 +12,7 @@ from pullpush.fingerprint import method_files
 
 PROFILES = ("laptop", "paper")  # whose records are committed
 SUBJECTS = 3  # commits that are named as the reason of a stale record
+FOLD = 3  # more names of runs than these are folded
 
 
 def blocks(root: Path) -> dict[str, str]:
@@ -38,21 +39,29 @@ def cost(frame: Any) -> str:
             done = mine["run"].nunique() if len(mine) else 0
             hours = f"{mine['seconds'].sum() / 3600:.1f}" if done else "–"
             device = ", ".join(sorted(set(mine["device"]))) if done else "not run yet"
-            lines.append(f"| {study} | {profile} | {done} | {count} | {len(mine)} | {hours} | {device} |")
+            lines.append(f"| `{study}` | {profile} | {done} | {count} | {len(mine)} | {hours} | {device} |")
     return "\n".join(lines)
 
 
 def stale(root: Path, frame: Any) -> str:
-    """The records whose method has changed since they were made or rechecked, and by which commits."""
+    """The records whose method has changed since they were made or rechecked, and by which commits.
+
+    One row a study, profile and commit: runs that were made together are stale together.
+    """
     if not len(frame):
         return "No run is recorded yet."
     old = frame[frame["stale"].astype(bool)]
     if not len(old):
         return "None. All records were made with today’s method, or one seed of each gave the same with it."
-    lines = ["| run | made with | changed since by |", "|---|---|---|"]
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for profile, study, run in sorted(set(zip(old["profile"], old["study"], old["run"], strict=True))):
-        commit = _last_check(profile, study, run)
-        lines.append(f"| {study}, {run} ({profile}) | `{commit[:7]}` | {_changes(root, study, commit)} |")
+        groups.setdefault((profile, study, _last_check(profile, study, run)), []).append(run)
+    lines = ["| study | profile | runs | made with | changed since by |", "|---|---|---|---|---|"]
+    for (profile, study, commit), names in groups.items():
+        told = ", ".join(f"`{name}`" for name in names)
+        if len(names) > FOLD:
+            told = f"<details><summary>{len(names)} runs</summary>{told}</details>"
+        lines.append(f"| `{study}` | {profile} | {told} | `{commit[:7]}` | {_changes(root, study, commit)} |")
     return "\n".join(lines)
 
 
@@ -69,4 +78,4 @@ def _changes(root: Path, study: str, commit: str) -> str:
     command = ["git", "log", f"-{SUBJECTS}", "--format=%s", f"{commit}..HEAD", "--", *paths]
     said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     subjects = [line.replace("|", "\\|") for line in said.stdout.splitlines()]
-    return "; ".join(subjects) or "a module that these use, or a commit that is not in this history"
+    return "<br>".join(subjects) or "a module that these use, or a commit that is not in this history"

@@ -137,7 +137,7 @@ def _protocol(one: Judged, known: Mapping[tuple[str, str], Mapping[str, Arm]]) -
         f"n = {' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds" if seeds else "no record yet",
     ]
     told = f"In the source: {_text(claim.paper)}. " if claim.paper else ""
-    return f"{told}P{'; '.join(facts)[1:]}."
+    return f"{told}P{'; '.join(facts)[1:]}. {_older(one)}".rstrip()
 
 
 def _range(one: Judged) -> str:
@@ -244,15 +244,28 @@ def _upheld(one: Judged) -> str:
 
 def _where(one: Judged) -> str:
     """Profile, devices and minutes of the records behind a claim."""
-    names = {run for part in one.comparisons for run in part.runs}
-    known = [arm for arm in arms(one.claim.study, one.claim.profile) if arm.run in names]
-    found = [arm.record.content for arm in known if arm.record]
+    found = [record.content for record in _records(one)]
     if not found:
         return f"Profile {one.claim.profile}."
     devices = " and ".join(sorted({str(content["device"]) for content in found}))
     minutes = sum(sum(content["seconds"]) for content in found) / 60
     what = "1 run" if len(found) == 1 else f"{len(found)} runs"
-    return f"Profile {one.claim.profile}, on {devices}, {minutes:.0f} minutes for {what}."
+    told = f"Profile {one.claim.profile}, on {devices}, {minutes:.0f} minutes for {what}."
+    return f"{told} {_older(one)}".rstrip()
+
+
+def _records(one: Judged) -> list[records.Record]:
+    """The records behind a claim."""
+    names = {run for part in one.comparisons for run in part.runs}
+    known = [arm for arm in arms(one.claim.study, one.claim.profile) if arm.run in names]
+    return [arm.record for arm in known if arm.record]
+
+
+def _older(one: Judged) -> str:
+    """How many records of a claim are stale; "" if none is."""
+    found = _records(one)
+    stale = sum(record.stale for record in found)
+    return f"Older code: {stale} of {_how_many(len(found), 'run')}." if stale else ""
 
 
 def _verdict(one: Judged) -> str:
@@ -290,7 +303,7 @@ def _about(one: Judged) -> str:
     if one.average is None:
         return f"{what}."
     said = _upheld(one) if one.judged else f"A claim needs {statistics.SEEDS_FOR_A_CLAIM} seeds."
-    return f"{what}, n = {one.average.n} seeds. {said}"
+    return f"{what}, n = {one.average.n} seeds. {said} {_older(one)}".rstrip()
 
 
 # Blocks of text pages ---------------------------------------------------------------------------------------

@@ -4,14 +4,17 @@ import json
 import subprocess
 from typing import Any
 
-from pullpush import made
+import pandas as pd
+import pytest
+
+from pullpush import made, records
 
 USER = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 
 
 def test_without_records(light: Any) -> None:
     blocks = made.blocks(light.path)
-    assert "| toy | laptop | 0 | 2 | 0 | – | not run yet |" in blocks["cost"]
+    assert "| `toy` | laptop | 0 | 2 | 0 | – | not run yet |" in blocks["cost"]
     assert blocks["stale"] == "No run is recorded yet."
 
 
@@ -25,7 +28,7 @@ def test_cost_and_what_is_stale(light: Any) -> None:
         path.write_text(json.dumps(content | {"seconds": [1800.0] * len(content["seconds"])}))
     seeds = sum(len(light.record(name)["metrics"]) for name in ("one", "two"))
     blocks = made.blocks(light.path)
-    assert f"| toy | laptop | 2 | 2 | {seeds} | {seeds / 2:.1f} | cpu |" in blocks["cost"]
+    assert f"| `toy` | laptop | 2 | 2 | {seeds} | {seeds / 2:.1f} | cpu |" in blocks["cost"]
     assert blocks["stale"].startswith("None.")
 
     text = light.notebook.read_text()
@@ -33,8 +36,13 @@ def test_cost_and_what_is_stale(light: Any) -> None:
     git(light, *USER, "commit", "-qam", "More | seeds")
     commit = light.record("one")["commit"][:7]
     lines = made.blocks(light.path)["stale"].splitlines()
-    assert lines[2] == f"| toy, one (laptop) | `{commit}` | More \\| seeds |"
-    assert len(lines) == 4
+    assert lines[2:] == [f"| `toy` | laptop | `one`, `two` | `{commit}` | More \\| seeds |"]
+    frame = records.load_records()
+    many = pd.concat([frame.assign(run=f"{run}-{i}") for run in ("one", "two") for i in range(2)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "_last_check", lambda profile, study, run: commit)
+        folded = made.stale(light.path, many).splitlines()[2]
+    assert "<details><summary>4 runs</summary>`one-0`, `one-1`, `two-0`, `two-1`</details>" in folded
 
 
 def test_a_change_of_any_module_that_the_method_reaches_is_named(light: Any) -> None:
@@ -54,7 +62,7 @@ def test_a_change_of_any_module_that_the_method_reaches_is_named(light: Any) -> 
         file = library / f"{name}.py"
         file.write_text(file.read_text() + "MORE = 2\n")
         git(light, *USER, "commit", "-qam", f"A change of {name}")
-    assert made._changes(light.path, "toy", first) == "A change of evaluation; A change of clustering"
+    assert made._changes(light.path, "toy", first) == "A change of evaluation<br>A change of clustering"
     light.notebook.unlink()
     git(light, *USER, "commit", "-qam", "The study is gone")
     assert made._changes(light.path, "toy", first) == "The study is gone"
