@@ -1,7 +1,10 @@
 """What the tests of the losses share."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
 import torch
 from torch import Tensor
@@ -31,3 +34,17 @@ def circle() -> Callable[[Sequence[float]], Tensor]:
         return torch.stack([angles.cos(), angles.sin()], dim=1)
 
     return place
+
+
+@pytest.fixture(scope="session")
+def eight() -> dict[str, Any]:
+    """The eight points that "One family" draws, as its own cell makes them: the figure is the fixture.
+
+    degrees: the angles, whole numbers. z: (8, 2) unit rows. labels: (8,). view_of: (8,) the other view of
+    each image. first: (4,) one view of each image.
+    """
+    chapter = Path(__file__).parents[2] / "book" / "foundations" / "one_family.ipynb"
+    cell = next(one for one in nbformat.read(chapter, 4).cells if one.source.startswith("angles = "))
+    names: dict[str, Any] = {"torch": torch}
+    exec(cell.source, names)
+    return names | {"degrees": names["angles"].rad2deg().round().int().tolist()}
