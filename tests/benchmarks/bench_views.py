@@ -4,7 +4,7 @@ SimCLR's views, and those of Contrastive Clustering as RCC draws them: grey digi
 
 First both get the same parameters and must give the same pixels. Then both deliver batches of 256: the peer
 from two worker processes of one torch thread each, ours from the main process alone, with one torch thread
-(what the target is about) and with two (as many cores as the peer uses).
+and with two, as many cores as the peer uses. The target stands beside both.
 """
 
 import multiprocessing
@@ -148,7 +148,7 @@ def main() -> list[dict[str, Any]]:
                     "peer": round(peer),
                     "ratio": round(rate / peer, 1),
                     "unit": "images/s",
-                    "target": setting.target if threads == 1 else None,
+                    "target": setting.target,
                 }
             )
     print(f"{'views':32}{'ours':>10}{'peer':>10}{'ratio':>8}{'target':>8}   images/s, pixels equal")
