@@ -1,9 +1,9 @@
 """Preparing the practicum's triplets: index tensors and batched views against lists of PIL images.
 
 Both sides end with the same things for every anchor: the anchor, a positive drawn once, a negative of another
-class, ready to be stacked into batches. One process each, ours with one of torch's threads and with two; lists
-of images are made by one whatever is allowed. The target is about the practicum's preparation as a whole, a
-set of triplets for each of its three families of views, and stands beside both.
+class, ready to be stacked into batches. One process each, ours with one of torch's threads and with two;
+lists of images are made by one whatever is allowed. The target is about the practicum's preparation as a
+whole, a set of triplets for each of its three families of views, and stands beside both.
 """
 
 import random
