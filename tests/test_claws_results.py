@@ -40,6 +40,7 @@ def test_the_paper_profile_is_the_paper():
         given = run.parameters
         assert run.needs == "gpu" and given["seeds"] == [0, 1, 2, 3, 4]
         assert (given["encoder"], given["epochs"], given["per_class"]) == ("efficientnet", 300, 5)
+        assert given["epoch_steps"] == (12 if given["data"] == "crops" else None)  # 663 photographs by 55
         assert (given["crop_size"], given["simclr_size"], given["colour_strength"]) == (32, 100, 1)
         assert given["image_height"] is None and given["limit"] is None
         assert (given["mask"], given["positives"], given["labelled"]) == ("hard", "instance", 1)
@@ -177,6 +178,9 @@ def test_with_all_records_every_claim_has_its_verdict(write, read_page):
     for name in ("few-labels", "wrong-labels", "outlier-curve"):
         assert "n = 5 seeds" in drawn[name].told["caption"], name
     assert "fields-gumbel</a> against <a href=" in said  # each comparison is linked to both of its runs
+    assert {"held-out-laptop", "held-out-paper"} <= set(drawn)
+    apart = drawn["held-out-laptop"].given[0]
+    assert apart["nmi_test"].notna().all() and apart["method"].tolist() == ["SimCLR", "CLAWS"] * 2
     rows = drawn["beside-paper"].given[0]
     assert rows["data"].tolist() == [
         name for name in ("the paper's own", "crops", "rendered fields", "DeepWeeds") for _ in range(2)

@@ -397,6 +397,18 @@ def test_paired_differences(shown):
     )  # the second interval holds zero
 
 
+def test_the_records_behind_a_figure_are_links_to_their_pages(shown):
+    class Behind:
+        def provenance(self):
+            return {"records": ["laptop/claws/fields-claws", "paper/today/mnist-today"]}
+
+    data = pd.DataFrame({"k": [8], "accuracy": [0.5]})
+    figures.table("scores", data, scores=["accuracy"], caption="n = 1", run=Behind())
+    links = dict(re.findall(r'<a href="([^"]+)">([^<]+)</a>', shown[0]))
+    assert links["../runs/laptop/claws/fields-claws.html"] == "laptop/claws/fields-claws"
+    assert links["../runs/paper/today/mnist-today.html"] == "paper/today/mnist-today"
+
+
 def test_whole_numbers_stand_flush_right_and_words_do_not(shown):
     data = pd.DataFrame({
         "k": [8, 10], "seconds": ["1,099", "<1"], "change": ["−3", "–"], "why": ["2 runs", "3"],

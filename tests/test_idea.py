@@ -133,6 +133,7 @@ def test_with_both_records_it_shows_and_says_what_they_hold(recorded):
     for words in (str(interval(CC["acc"])), str(interval(RCC["occupied"])), "seed 0, laptop profile"):
         assert words in re.sub(r'aria-label="[^"]*"', "", seen)
     assert "[CC against RCC](experiments/cc_vs_rcc.ipynb)" in text.split("\n\n")[1]
+    assert '<a href="runs/laptop/cc_vs_rcc/' in text and "../runs/" not in text  # from the front page
 
 
 def test_it_is_small(recorded):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+RUNS = "../runs/"  # the pages of records, from a page in a folder of the book
 PLAIN_CSV_BYTES = 16_000  # longer tables are offered as .csv.gz
 
 
@@ -144,6 +145,8 @@ def _made(name: str, data: DataFrame, run: HasProvenance | None) -> str:
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
         cell = html.escape(text, quote=False)
         cell = f"<code>{cell}</code>" if key in ("command", "parameters") else cell
+        if key == "records" and isinstance(value, list):
+            cell = ", ".join(f'<a href="{RUNS}{name}.html">{name}</a>' for name in value)
         rows.append(f"<dt>{html.escape(key).replace('_', ' ')}</dt><dd>{cell}</dd>")
     uri, file = _csv(name, data)
     rows.append(f'<dt>numbers</dt><dd><a download="{file}" href="{uri}">{file}</a>, {len(data)} rows</dd>')

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pullpush.display import element
+from pullpush.display import RUNS, element
 from pullpush.ledger import class_names
 from pullpush.looks import CLASS_COLOURS, PULL, PUSH, method
 from pullpush.tables import Arm, Origin, arms, label
@@ -213,6 +213,7 @@ def _recorded(pair: Sequence[Arm]) -> str:
         f'<script type="application/json">{json.dumps(data, separators=(",", ":"))}</script></div>'
     )
     picture = element("spheres", body, _caption(pair, images), _numbers(pair), _Drawn(pair))
+    picture = picture.replace(RUNS, RUNS.removeprefix("../"))  # the front page is in no folder
     return f"{picture}\n\n{READ_ON}"
 
 

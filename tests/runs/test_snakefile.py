@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,9 @@ def jobs(printed: str) -> dict[str, int]:
 
 
 def test_laptop_runs_what_has_no_record_and_nothing_else(tree: Any) -> None:
+    part = tree.path / "lib" / "pullpush" / "part.py"
+    part.parent.mkdir(parents=True)
+    part.write_text("x = 1\n")
     tree.commit()
     assert jobs(snakemake(tree, "--config", "profile=laptop", "-n")[1]) == {"toy_one": 1, "toy_two": 1}
     process = tree.start(*COMMAND, "--config", "profile=laptop", start_new_session=True)
@@ -48,7 +52,7 @@ def test_laptop_runs_what_has_no_record_and_nothing_else(tree: Any) -> None:
     new = [line[:3] for line in tree.status().splitlines()]
     assert new == ["?? "] * 6  # the two runs, whole, and nothing else
 
-    for path in tree.path.rglob("*.ipynb"):  # neither file times nor code
+    for path in [*tree.path.rglob("*.ipynb"), part]:  # neither file times nor code
         path.touch()
     tree.notebook.write_text(tree.notebook.read_text().replace("size=4", "size=5"))
     assert jobs(snakemake(tree, "--config", "profile=laptop", "-n")[1]) == {}
@@ -63,6 +67,19 @@ def test_laptop_runs_what_has_no_record_and_nothing_else(tree: Any) -> None:
     assert "two failed: RuntimeError: broken" in printed
     assert "one |" not in printed
     assert tree.status() == " M book/experiments/toy.ipynb\n"
+
+
+def test_the_command_for_a_cluster_runs_with_the_local_executor(tree: Any) -> None:
+    """README's line, with another executor and profile, and without the resources of a SLURM account."""
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(r"^snakemake (-s [^`]*--executor slurm[^`]*)```", readme, re.MULTILINE)
+    words = shlex.split(found[1].replace("\\\n", " ").split("--default-resources")[0])
+    other = {"slurm": "local", "--jobs": "--cores", "20": "2", "profile=paper": "profile=laptop"}
+    assert other.keys() <= set(words)
+    tree.commit()
+    code, printed = tree.call(sys.executable, "-m", "snakemake", *(other.get(word, word) for word in words))
+    assert code == 0, printed
+    assert tree.record("one")["metrics"] and tree.record("two")["metrics"]
 
 
 def test_a_wrong_name_starts_nothing(tree: Any) -> None:
