@@ -180,7 +180,10 @@ def test_with_all_records_every_claim_has_its_verdict(write, read_page):
     assert "fields-gumbel</a> against <a href=" in said  # each comparison is linked to both of its runs
     assert {"held-out-laptop", "held-out-paper"} <= set(drawn)
     apart = drawn["held-out-laptop"].given[0]
-    assert apart["nmi_test"].notna().all() and apart["method"].tolist() == ["SimCLR", "CLAWS"] * 2
+    assert (
+        apart["nmi_test"].notna().all()
+        and [name.split(",")[0] for name in apart["method"]] == ["SimCLR", "CLAWS"] * 2
+    )
     rows = drawn["beside-paper"].given[0]
     assert rows["data"].tolist() == [
         name for name in ("the paper's own", "crops", "rendered fields", "DeepWeeds") for _ in range(2)
