@@ -30,6 +30,10 @@ def trained(execute):
     return functools.partial(execute, until="def autoencoder")
 
 
+def train(names, seed=0):
+    return names["train_network"](seed, names["x"], names["edges"])
+
+
 @pytest.fixture
 def planted(tmp_path):
     """The path of a table with four groups in eight dimensions, 300 rows, a fifth of them held out."""
@@ -66,6 +70,7 @@ SETTINGS = [
     {"kl_weight": 0.0, "balance_weight": 0.0, "features": "raw"},
     {"joint_steps": 0, "contrast_steps": 1},
     {"contrast_steps": 11, "joint_steps": 25, "batch_size": 100_000},
+    {"features": "autoencoder", "n2d_epochs": 2, "clusters": 7},
 ]
 
 
@@ -98,8 +103,9 @@ def test_every_baseline_finds_planted_groups(execute, planted, fake_umap, method
 
 def test_n2d_is_scored_by_its_mixture(execute, fake_umap):
     names = execute(method="n2d", n2d_epochs=1)
-    found = names["baseline"](0)
-    z = names["umap_of"](names["autoencoder"](0), 0, 20, 10)
+    codes = names["samples_of"](0)[0]
+    found = names["baseline"](0, codes)
+    z = names["umap_of"](codes.numpy(), 0, 20, 10)
     mixture = GaussianMixture(10, random_state=0).fit_predict(z.astype(np.float64))
     np.testing.assert_array_equal(found[""], mixture)
     np.testing.assert_array_equal(found["_kmeans"], evaluation.kmeans(z, 10, 0)[0])
@@ -126,8 +132,8 @@ def test_a_table_of_the_readers_own_is_clustered(execute, tmp_path):
 
 def test_new_rows_are_placed_one_by_one_without_a_graph(trained):
     names = trained()
-    network, *_ = names["train_network"](0)
-    for name in ("graph", "edges", "near", "far", "rho", "sigma"):
+    network, *_ = train(names)
+    for name in ("graph", "edges"):
         names[name] = None
     z = evaluation.embed(network["f"], names["x_test"], names["prepare"])
     q = names["assigned"](network, z)
@@ -140,24 +146,41 @@ def test_new_rows_are_placed_one_by_one_without_a_graph(trained):
 def test_held_out_rows_change_nothing(trained):
     names, alone = trained(), trained(split="all")
     assert len(names["test"]) > 0 and alone["test"] is None
-    first, second = (each["train_network"](0)[0].state_dict() for each in (names, alone))
+    first, second = (train(each)[0].state_dict() for each in (names, alone))
     assert all(torch.equal(first[name], second[name]) for name in first)  # `limit` gives both the same rows
+
+
+def test_features_first_are_codes_that_each_seed_learns_for_itself(execute):
+    names = execute(features="autoencoder", n2d_epochs=3, clusters=7, seeds=[0, 1])
+    (x, x_test), (other, _), (again, _) = (names["samples_of"](seed) for seed in (0, 1, 0))
+    assert x.shape == (120, 7) and x_test.shape == (len(names["test"]), 7)
+    assert torch.equal(x, again) and not torch.allclose(x, other)
+    graph_of_codes = names["graph_for"](x)
+    assert names["graph_for"](names["x"]) is names["edges"]
+    assert not torch.equal(graph_of_codes.columns[:500], names["edges"].columns[:500])
+    same = names["labels"][graph_of_codes.rows] == names["labels"][graph_of_codes.columns]
+    share = graph_of_codes.weights[same].sum() / graph_of_codes.weights.sum()
+    assert names["results"][0][0]["pure"] == pytest.approx(share.item(), rel=1e-4)
+    network, *_ = names["train_network"](0, x, graph_of_codes)
+    z = evaluation.embed(network["f"], x_test, names["prepare"])
+    placed = evaluation.clustering_scores(names["test"].labels, names["assigned"](network, z).argmax(1))
+    assert placed["acc"] == names["results"][0][0]["acc_test"]  # a new row goes through the same encoder
 
 
 def test_labels_change_nothing_but_scores(trained):
     names = trained()
-    first = names["train_network"](0)[0].state_dict()
+    first = train(names)[0].state_dict()
     other = trained()
     other["labels"] = other["labels"].flip(0)
-    second = other["train_network"](0)[0].state_dict()
+    second = train(other)[0].state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_without_a_joint_phase_the_clusters_are_those_of_k_means(trained):
     for assign in ("centres", "fc"):
         names = trained(joint_steps=0, assign=assign)
-        network, _, _, before = names["train_network"](0)
-        metrics, found, _ = names["cluster_metrics"](network, before[0], before)
+        network, _, _, before = train(names)
+        metrics, found, _ = names["cluster_metrics"](network, before[0], before, names["x_test"])
         np.testing.assert_array_equal(found.numpy(), before[1])
         assert (
             metrics["acc"] == metrics["acc_before"] and metrics["silhouette"] == metrics["silhouette_before"]
@@ -167,7 +190,7 @@ def test_without_a_joint_phase_the_clusters_are_those_of_k_means(trained):
 def test_the_layer_starts_unsure_enough_to_learn(trained):
     """Two centres differ by a logit of 4 on average; unscaled by hundreds, with nothing left to sharpen."""
     names = trained(assign="fc")
-    network = names["make_network"]()
+    network = names["make_network"](names["x"].shape[1])
     z = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * 30
     names["place_centres"](network, z.numpy(), 0)
     centres = torch.as_tensor(evaluation.balanced_start(z, 10, seed=0)["centres"])
@@ -194,19 +217,19 @@ def test_with_both_weights_zero_the_centres_stay(trained):
             return given
 
         names["place_centres"] = placing
-        network = names["train_network"](0)[0]
+        network = train(names)[0]
         assert torch.equal(network["clusters"].weight, placed["centres"]) == stay
 
 
 def test_the_loss_of_a_step_is_the_sum_of_its_parts(trained):
     names = trained(kl_weight=0.3, balance_weight=0.7)
     torch.manual_seed(0)
-    network = names["make_network"]()
+    network = names["make_network"](names["x"].shape[1])
     stream = torch.Generator().manual_seed(0)
-    batch = next(names["edge_batches"](1, stream))
+    batch = next(names["edge_batches"](names["edges"], 1, stream))
     ends, met = batch
     expected = torch.full((10,), 0.1)
-    logged = names["make_step"](network, expected)(batch)
+    logged = names["make_step"](network, names["x"], expected)(batch)
     z = network["f"](names["x"][ends])
     m = len(ends) // 2
     pull = [math.log(2 + 1.5769 * (z[i] - z[m + i]).norm().item() ** 1.7902) for i in range(m)]
@@ -222,7 +245,7 @@ def test_the_loss_of_a_step_is_the_sum_of_its_parts(trained):
     torch.testing.assert_close(logged["l_size"], losses.size_prior(q, expected))
     parts = logged["l_edge"] + 0.3 * logged["l_kl"] + 0.7 * logged["l_size"]
     torch.testing.assert_close(logged["loss"], parts)
-    alone = names["make_step"](network)(batch)
+    alone = names["make_step"](network, names["x"])(batch)
     torch.testing.assert_close(alone["loss"], logged["l_edge"])
 
 
@@ -230,7 +253,7 @@ def test_batches_are_edges_of_the_graph_and_as_many_as_asked_for(trained):
     names = trained(batch_size=40)
     edges, stream = names["edges"], torch.Generator().manual_seed(0)
     known = set(zip(edges.rows.tolist(), edges.columns.tolist(), strict=True))
-    batches = list(names["edge_batches"](700, stream))  # more than one pass
+    batches = list(names["edge_batches"](edges, 700, stream))  # more than one pass
     assert len(batches) == 700 and {len(ends) for ends, _ in batches} == {80}
     for ends, met in batches[::50]:
         assert set(zip(*(part.tolist() for part in ends.chunk(2)), strict=True)) <= known
@@ -241,12 +264,12 @@ def test_batches_are_edges_of_the_graph_and_as_many_as_asked_for(trained):
 def test_an_interrupted_training_ends_with_the_same_weights(trained, kept_run, tmp_path, blow):
     steps = {"contrast_steps": 20, "joint_steps": 12, "dropout": 0.2}
     whole = trained(run=kept_run(tmp_path / "whole", checkpoints=True), **steps)
-    expected, history, *_ = whole["train_network"](0)
+    expected, history, *_ = train(whole)
     names = trained(run=kept_run(tmp_path / "broken", checkpoints=True), **steps)
     watch_with = names["watch_with"]
 
-    def broken(network, folder, phase):
-        watch = watch_with(network, folder, phase)
+    def broken(network, x, folder, phase):
+        watch = watch_with(network, x, folder, phase)
 
         def watching(epoch):
             if (phase, epoch) == blow:
@@ -257,9 +280,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(trained, kept_run, t
 
     names["watch_with"] = broken
     with pytest.raises(KeyboardInterrupt):
-        names["train_network"](0)
+        train(names)
     names["watch_with"] = watch_with
-    found, again, *_ = names["train_network"](0)
+    found, again, *_ = train(names)
     for name, weights in expected.state_dict().items():
         assert torch.equal(weights, found.state_dict()[name]), name
     numbers = [[{**row, "seconds": 0} for row in rows] for rows in (history, again)]
@@ -269,7 +292,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(trained, kept_run, t
 @pytest.mark.parametrize("clusters", [1, 120])
 def test_a_k_that_cannot_be_is_told_before_training(execute, clusters):
     with pytest.raises(ValueError, match=f"clusters={clusters} must be at least 2 and below"):
-        execute(clusters=clusters, until="near, far")
+        execute(clusters=clusters, until="def graph_of")
 
 
 @pytest.fixture
