@@ -184,7 +184,8 @@ def test_the_page_promises_what_the_plans_hold(write, read_page):
         "mnist-n2d",
         "fashion-n2d",
     }
-    assert {given["n2d_epochs"] for given in paper.values()} == {1000}
+    for name, given in paper.items():
+        assert given["n2d_epochs"] == (laptop[name]["n2d_epochs"] if name.endswith("-code") else 1000)
     released = {
         (given["dimensions"], given["learning_rate"]) for name, given in paper.items() if "release" in name
     }
@@ -305,7 +306,7 @@ def test_features_first_are_compared_told_and_held_to_the_same_goals(write, read
     for name, level in (("fashion", 0.60), ("mnist", 0.90)):
         write(f"{name}-lnscc", level)
         write(f"{name}-code", level + 0.05, sway=0)
-    _, drawn, _said = read_page(STUDY)
+    _, drawn, said = read_page(STUDY)
     rows = rows_of(drawn["control-features"], "comparison")
     assert rows["difference"].tolist() == pytest.approx([0.05] * 4)
     assert list(rows.index) == [
@@ -316,6 +317,7 @@ def test_features_first_are_compared_told_and_held_to_the_same_goals(write, read
     assert goals["Fashion-MNIST, features first", "accuracy"] == "reached"
     assert goals["Fashion-MNIST, features first", "NMI"] == "missed"
     assert goals["USPS, features first", "accuracy"] == "not run yet"
+    assert "changes accuracy by: MNIST +.050 (higher); Fashion" in said
     assert "(features first): MNIST 87.5%; Fashion-MNIST 87.5%." in drawn["weights"].told["caption"]
 
 
