@@ -138,7 +138,7 @@ def rows_of(figure, column="method"):
 def test_without_records_the_page_says_so_everywhere(write, read_page):
     _, drawn, said = read_page(STUDY)
     assert set(drawn) == ALWAYS
-    assert said.count("*Not run yet.*") == 18  # six figures of their own, the paper profile, eleven questions
+    assert said.count("*Not run yet.*") == 19  # six figures of their own, the paper profile, twelve questions
     assert said.count("PROFILE=paper") == 1
     for name in SETS:
         rows = drawn[f"beside-{name}"].given[0]
