@@ -366,7 +366,10 @@ def test_figures_say_the_numbers_of_their_runs(write, read_page):
     curve = drawn["training"].given[0]
     assert len(curve) == 5 * 8 and curve["share"].max() == 1
     frames = drawn["embedding-mnist"].given[0]
-    assert list(frames) == ["0", "5000", "10000"] and drawn["embedding-mnist"].told["start"] == "10000"
+    assert (
+        list(frames) == ["0", "2500", "5000", "7500", "10000"]
+        and drawn["embedding-mnist"].told["start"] == "10000"
+    )
     assert "Accuracy of the clusters .800 [.780, .820], n = 5." in drawn["embedding-mnist"].told["caption"]
     assert "of one class: MNIST 75.0%" in drawn["weights"].told["caption"]
     border = drawn["border-mnist"].told["caption"]
