@@ -1,5 +1,6 @@
 """The results page of the third study, with no, few and all records; its plans, its claims, its classes."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ FIGURES = ("image_grid", "curves", "matrix", "paired", "points3d", "scatter_fram
 CUT_DOWN = ("limit", "image_height", "crop_size", "simclr_size", "epochs", "colour_strength", "seeds")
 
 
+@functools.cache  # the plans are this repository's, wherever a test puts its records
 def planned(profile):
     return {run.name: run for run in matrix.read_profile(profile) if run.study == STUDY}
 

@@ -212,6 +212,7 @@ def test_every_figure_is_drawn_and_the_record_holds_what_the_page_draws(
 # --- plans ---
 
 
+@functools.cache  # the plans are this repository's, wherever a test puts its records
 def planned(profile):
     return {run.name: run for run in matrix.read_profile(profile) if run.study == STUDY}
 

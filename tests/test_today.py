@@ -270,6 +270,7 @@ STAGES = {
 }
 
 
+@functools.cache  # the plans are this repository's, wherever a test puts its records
 def planned(profile):
     return {run.name: run for run in matrix.read_profile(profile) if run.study == STUDY}
 

@@ -17,6 +17,8 @@ Quantities of classes, one value a seed, from the arrays of a run:
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -25,10 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
 
 from pullpush import records, statistics
-from pullpush.parameters import nearest
+from pullpush.parameters import nearest, read_yaml
 from pullpush.statistics import Chip, Interval, Relation, Verdict
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def results_folder() -> Path:
 def read_claims(study: str | None = None) -> list[Claim]:
     """The claims, of one study or of all. Raises ValueError naming the claim and what is wrong with it."""
     path = results_folder() / "claims.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]
+    content = read_yaml(path)["claims"]
     known = {field.name for field in fields(Claim)}
     claims = []
     for entry in content:
@@ -152,9 +153,14 @@ def reported(study: str, document: str = "table") -> pd.DataFrame:
     import pandas as pd
 
     path = results_folder() / f"{study}_reported.csv"
-    if not path.is_file():
-        return pd.DataFrame()
-    rows = pd.read_csv(path, comment="#")
+    return _document(path.read_text(encoding="utf-8"), document).copy() if path.is_file() else pd.DataFrame()
+
+
+@functools.cache  # a page asks for the same numbers once for each comparison
+def _document(text: str, document: str) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = pd.read_csv(io.StringIO(text), comment="#")
     return rows[rows["document"] == document].set_index("run").drop(columns="document")
 
 

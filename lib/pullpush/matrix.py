@@ -19,10 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from pullpush import records
-from pullpush.parameters import ParameterError, nearest, read_schema
+from pullpush.parameters import ParameterError, nearest, read_schema, read_yaml
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _studies(profile: str) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         there = sorted(found.stem for found in path.parent.glob("*.yaml"))
         raise ParameterError(f"Unknown profile '{profile}'. {nearest(profile, there)}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    content = read_yaml(path) or {}
     where = f"papermill_runs/{path.name}"
     _check_keys(where, content, {"profile", "studies"})
     if content.get("profile", profile) != profile:
