@@ -356,10 +356,14 @@ def test_baselines_and_controls_differ_from_the_method_in_what_they_are_named_fo
         kind = name.split("-", 1)[1]
         method = planned("laptop")[f"{name.split('-')[0]}-lnscc"]
         differ = {key for key in given if given[key] != method[key]} - {"seeds"}
-        differ -= {"n2d_epochs"} if kind == "code" else set()  # of its autoencoder
-        expected = {"lnscc": 0, "edges-alone": 2, "uniform": 2}.get(
-            kind, 1
-        )  # both terms; prior and its weight
+        differ -= {"n2d_epochs"} if kind.startswith("code") else set()  # of its autoencoder
+        expected = {
+            "lnscc": 0,
+            "edges-alone": 2,  # both terms
+            "uniform": 2,  # the prior and its weight
+            "no-sizes": 2,  # the same two
+            "code-no-sizes": 3,  # the same two, after the features
+        }.get(kind, 1)
         assert len(differ) == expected, (name, differ)
         if kind in ("kmeans", "pca", "spectral", "umap", "n2d"):
             assert differ == {"method"}
