@@ -15,6 +15,10 @@ from pullpush import records
 STARTS = 3  # parallel kernels race for free ports, and the loser dies before its first cell
 START_SECONDS = 120  # on a busy machine
 
+# papermill reads notebooks by nbformat, and that by jsonschema, which as it is imported parses the grammar of
+# international URIs: two seconds of every run for a check that notebooks do not have. It does without.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 
 class KernelDied(RuntimeError):
     """The kernel did not come up, or died in a cell; the message is what was said of it."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,3 +181,8 @@ def test_a_chapter_uses_no_kernel_of_the_users_own(
     target = empty.path / "_build" / "idea.ipynb"
     foundations.execute(chapter, target)
     assert json.loads(target.read_text())["cells"][0]["outputs"][0]["text"] == ["42\n"]
+
+
+def test_papermill_is_imported_without_a_grammar_that_no_notebook_needs() -> None:
+    code = "import sys, pullpush.kernels, papermill; sys.exit('lark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
