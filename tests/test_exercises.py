@@ -191,6 +191,24 @@ def test_trying_out_sees_a_check_that_proves_nothing_and_a_solution_that_is_wron
     assert wrong["without"].startswith("NameError") and wrong["with_"] == "AssertionError: one more"
 
 
+def test_a_proof_runs_what_an_exercise_stands_on_and_nothing_else():
+    rows = exercises.try_out(
+        notebook(
+            code("import math\nscale = 2"),
+            code("raise RuntimeError('a long training')", id="aside"),
+            code("near = 1\nraise RuntimeError('bound again before it is used')"),
+            code("def stretched(x):\n    return scale * x"),
+            code("near = stretched(1)"),
+            code("raise RuntimeError(str(near))", id="figure"),
+            code(
+                "def root(x):\n    # begin solution\n    return math.sqrt(x)\n    # end solution", "solution"
+            ),
+            code("x = near + stretched(1)\nassert root(x) == 2 and [x for x in [3]] == [3]", "check"),
+        )
+    )
+    assert [row["with_"] for row in rows] == [""] and rows[0]["without"].startswith("NameError")
+
+
 # ----------------------------------------------------------------------------------------------- the command
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import symtable
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -193,13 +194,14 @@ def write(out: Path | None = None, *, fresh: bool = False) -> dict[str, str]:
 
 
 def try_out(notebook: Notebook) -> list[dict[str, str]]:
-    """Run a chapter, and each exercise twice in what stands above it: without its solution, then with it.
+    """Run each exercise of a chapter twice, in what it stands on: without its solution, then with it.
 
+    Of the other cells those run that bind a name which an exercise needs: figures and most trainings do not.
     One row an exercise: `solution` (the cell's id), `without` and `with_`, the error of its checks or ''.
     Call it in a process of its own: cells may leave anything behind. Plain Python only, no IPython magic.
     """
     exercises = {exercise.solution: exercise for exercise in exercises_of(notebook)}
-    checks = {place for exercise in exercises.values() for place in exercise.checks}
+    needed = _stood_on(notebook)
     names: dict[str, Any] = {"__name__": "__main__"}
     rows = []
     for place, cell in enumerate(notebook["cells"]):
@@ -208,9 +210,44 @@ def try_out(notebook: Notebook) -> list[dict[str, str]]:
             without = _error([stripped(source_of(cell)), *sources], dict(names))
             with_ = _error([source_of(cell), *sources], names)
             rows.append({"solution": str(cell.get("id")), "without": without, "with_": with_})
-        elif cell["cell_type"] == "code" and place not in checks:
+        elif place in needed:
             exec(compile(source_of(cell), f"<cell {place + 1}>", "exec"), names)
     return rows
+
+
+def _stood_on(notebook: Notebook) -> set[int]:
+    """The code cells that bind a name which a solution or check uses, or which one of these cells uses.
+
+    By names alone: a change in place is not seen, and is told by the check that fails for the lack of it.
+    """
+    mine = {place for one in exercises_of(notebook) for place in (one.solution, *one.checks)}
+    wanted: set[str] = set()
+    needed = set()
+    for place, cell in reversed(list(enumerate(notebook["cells"]))):
+        if cell["cell_type"] != "code":
+            continue
+        bound, used = _names(source_of(cell))
+        if place in mine:
+            wanted = wanted - bound | used - bound  # what it uses and binds is its own
+        elif bound & wanted:
+            wanted = wanted - bound | used
+            needed.add(place)
+    return needed
+
+
+def _names(source: str) -> tuple[set[str], set[str]]:
+    """The global names that a cell binds, and those that it uses, in functions too."""
+    top = symtable.symtable(source, "<cell>", "exec")
+    tables = [top]
+    for table in tables:  # which grows as it goes
+        tables += table.get_children()
+    bound = {one.get_name() for one in top.get_symbols() if one.is_assigned() or one.is_imported()}
+    return bound, {
+        one.get_name()
+        for table in tables
+        for one in table.get_symbols()
+        if one.is_referenced() and (table is top or one.is_global())
+    }
 
 
 def _error(sources: list[str], names: dict[str, Any]) -> str:
