@@ -206,7 +206,7 @@ def test_a_proof_runs_what_an_exercise_stands_on_and_nothing_else():
             code("x = near + stretched(1)\nassert root(x) == 2 and [x for x in [3]] == [3]", "check"),
         )
     )
-    assert [row["with_"] for row in rows] == [""] and rows[0]["without"].startswith("NameError")
+    assert [row["with_"] for row in rows] == [""] and rows[0]["without"].startswith("AssertionError")
 
 
 # ----------------------------------------------------------------------------------------------- the command
