@@ -13,12 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from pullpush import cli, figures, ledger, records, results, statistics
-from pullpush.parameters import read_schema
+from pullpush.parameters import read_schema, read_yaml
 
 ROOT = Path(__file__).parents[1]
 STUDY = "pair_vs_triplet"
 CIFAR = ledger.class_names("cifar10")
-PAPER = yaml.safe_load((ROOT / "papermill_runs" / "paper.yaml").read_text())["studies"][STUDY]
+PAPER = read_yaml(ROOT / "papermill_runs" / "paper.yaml")["studies"][STUDY]
 
 # Runs of the kind that a laptop profile holds: one reference a loss, and runs that leave it in one setting.
 LAPTOP = {
@@ -127,11 +127,13 @@ def judged(claim: str, study: str = STUDY) -> ledger.Judged:
 
 
 def test_every_claim_compares_runs_that_are_planned():
-    for claim in ledger.read_claims():
-        plan = yaml.safe_load((ROOT / "papermill_runs" / f"{claim.profile}.yaml").read_text())["studies"][
-            claim.study
-        ]["runs"]
-        for comparison in judged(claim.id, claim.study).comparisons:
+    profiles = {name: read_yaml(ROOT / "papermill_runs" / f"{name}.yaml") for name in ("laptop", "paper")}
+    claims = ledger.read_claims()
+    found = {one.claim.id: one for study in {claim.study for claim in claims} for one in ledger.judge(study)}
+    assert set(found) == {claim.id for claim in claims}
+    for claim in claims:
+        plan = profiles[claim.profile]["studies"][claim.study]["runs"]
+        for comparison in found[claim.id].comparisons:
             assert comparison.runs, comparison.test
             assert set(comparison.runs) <= set(plan), comparison.test
 

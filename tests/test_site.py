@@ -2,11 +2,11 @@
 
 import contextlib
 import functools
+import html
 import http.server
 import os
 import re
 import threading
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -229,18 +229,14 @@ def test_pages_are_light(site):
         assert path.stat().st_size + sum(picture.stat().st_size for picture in pictures) <= PAGE_LIMIT, path
 
 
-class References(HTMLParser):
-    """The addresses and the anchors of a page."""
+class References:
+    """The addresses and the anchors of a page, as Sphinx writes them: a parser takes ten times as long."""
 
     def __init__(self, text):
-        super().__init__()
         self.to, self.anchors = set(), set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
-        self.to |= {given[name] for name in ("href", "src") if given.get(name)}
+        for tag in re.findall(r"<[a-zA-Z][^>]*>", text):
+            for name, value in re.findall(r'\s(id|name|href|src)="([^"]+)"', tag):
+                (self.anchors if name in ("id", "name") else self.to).add(html.unescape(value))
 
 
 def test_every_link_within_the_site_leads_somewhere(site):
