@@ -45,6 +45,7 @@ def browser(chromium):
         "--disable-gpu",
         "--disable-background-networking",
         "--enable-unsafe-swiftshader",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the network is cut
     ]
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
@@ -53,17 +54,20 @@ def browser(chromium):
 
 
 def open_page(browser, url, viewport=DESKTOP, scheme="light", **options):
+    """A page, in a context of its own, that `watched` watches."""
+    return watched(browser.new_context(viewport=viewport, color_scheme=scheme, **options), url)
+
+
+def watched(context, url):
     """A page whose `.problems` lists console errors, failed requests and requests to other hosts."""
-    context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
-    problems = []
+    page = context.new_page()
+    page.problems = problems = []
     own = urlsplit(url).netloc
 
-    def gate(route):
-        if urlsplit(route.request.url).netloc == own:
-            route.continue_()
-        else:
-            problems.append(f"request to {route.request.url}")
-            route.abort()
+    def asked(request):
+        asks = urlsplit(request.url)
+        if asks.scheme not in ("data", "blob") and asks.netloc != own:
+            problems.append(f"request to {request.url}")
 
     def said(message):
         if message.type == "error":
@@ -73,14 +77,12 @@ def open_page(browser, url, viewport=DESKTOP, scheme="light", **options):
         if response.status >= 400:
             problems.append(f"{response.status}: {response.url}")
 
-    context.route(re.compile("^(?!data:|blob:)"), gate)
-    page = context.new_page()
+    page.on("request", asked)
     page.on("console", said)
     page.on("pageerror", lambda error: problems.append(f"error: {error}"))
     page.on("requestfailed", lambda failed: problems.append(f"failed: {failed.url}"))
     page.on("response", answered)
     page.goto(url)
-    page.problems = problems
     return page
 
 
@@ -105,15 +107,18 @@ def chapter_pages(browser, address):
 
     def get(name):
         if name not in opened:
-            opened[name] = open_page(browser, address + name, reduced_motion="reduce")
+            opened[name] = watched(context, address + name)
             show_all(opened[name])
-        opened[name].emulate_media(color_scheme="light", media="screen")
-        opened[name].set_viewport_size(DESKTOP)
-        return opened[name]
+        page = opened[name]
+        page.bring_to_front()  # a page behind another is not drawn anew
+        page.emulate_media(color_scheme="light", media="screen")
+        page.set_viewport_size(DESKTOP)
+        page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+        return page
 
-    yield get
-    for page in opened.values():
-        page.context.close()
+    # One context, so that the scripts that all pages share are fetched once.
+    with browser.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce") as context:
+        yield get
 
 
 def pages():
