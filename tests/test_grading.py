@@ -164,14 +164,14 @@ ASSIGNMENTS = {
 
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
-def test_a_solved_assignment_gets_all_points(name, tmp_path):
-    """As a class hands it in, within the limits. That it gets none unsolved, test_exercises.py proves."""
+def test_a_solved_assignment_gets_all_points_and_an_unsolved_one_none(name, tmp_path):
+    """As a class hands it in: the student's notebook, once with every solution written and once as given."""
     sheet = ASSIGNMENTS[name]
+    unsolved = exercises.student(sheet)
     sources = [exercises.shown(exercises.source_of(cell)) for cell in sheet["cells"]]
-    cells = [
-        {**cell, "source": text}
-        for cell, text in zip(exercises.student(sheet)["cells"], sources, strict=True)
-    ]
-    (tmp_path / "ada.ipynb").write_text(json.dumps({**sheet, "cells": cells}))
-    ada = one(tmp_path)
+    solved = [{**cell, "source": text} for cell, text in zip(unsolved["cells"], sources, strict=True)]
+    (tmp_path / "ada.ipynb").write_text(json.dumps({**unsolved, "cells": solved}))
+    (tmp_path / "eve.ipynb").write_text(json.dumps(unsolved))
+    ada, eve = grading.grade(tmp_path, seconds=500)
     assert (ada.chapter, ada.note, set(ada.found.values())) == (name, "", {""})
+    assert eve.chapter == name and len(eve.found) == len(ada.found) and eve.passed == 0, eve.found
