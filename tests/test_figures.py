@@ -114,6 +114,11 @@ def test_long_tables_are_packed_and_keep_their_numbers():
     np.testing.assert_allclose(table_of(text), data, rtol=1e-5)
 
 
+def test_a_caption_keeps_the_per_cent_sign_with_its_number():
+    text = figures.render("a-line", line, "alt", "With 95 % intervals.", pd.DataFrame({"a": [1]}))
+    assert "<figcaption>With 95\N{NO-BREAK SPACE}% intervals.</figcaption>" in text
+
+
 @pytest.mark.parametrize(("name", "alt", "caption", "message"), [
     ("Two Words", "alt", "caption", "'Two Words' must be made of a-z"),
     ("ok", " ", "caption", "empty alt"),

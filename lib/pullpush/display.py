@@ -122,6 +122,7 @@ def check_words(name: str, alt: str, caption: str) -> None:
 
 
 def element(name: str, body: str, caption: str, data: DataFrame, run: HasProvenance | None) -> str:
+    caption = caption.replace(" %", "\N{NO-BREAK SPACE}%")  # a line that begins with the sign reads badly
     return (
         f'<figure class="pp-figure mathjax_process" id="fig-{name}">{body}'
         f"<figcaption>{html.escape(caption, quote=False)}</figcaption>{_made(name, data, run)}</figure>"
