@@ -148,6 +148,14 @@ def show_all(page):
 # ------------------------------------------------------------------------------------------------- every page
 
 
+def test_a_request_to_another_host_is_seen_and_fails(visit, address):
+    """What the tests below stand on."""
+    page = visit(f"{address}search.html")
+    assert page.problems == []
+    page.evaluate("fetch('https://example.org/').catch(() => 0)")
+    assert {"request to https://example.org/", "failed: https://example.org/"} <= set(page.problems)
+
+
 @pytest.mark.parametrize("name", pages())
 def test_a_page_works_without_a_network(chapter_pages, name):
     page = chapter_pages(name)
