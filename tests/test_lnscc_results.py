@@ -327,7 +327,7 @@ def test_features_first_are_compared_told_and_held_to_the_same_goals(write, read
     assert goals["Fashion-MNIST, features first", "accuracy"] == "reached"
     assert goals["Fashion-MNIST, features first", "NMI"] == "missed"
     assert goals["USPS, features first", "accuracy"] == "not run yet"
-    assert "changes accuracy by: MNIST +.050 (higher); Fashion" in said
+    assert re.search(r"changes accuracy by: MNIST <a .*mnist-code.*>\+\.050</a> \(higher\); Fashion", said)
     assert "(features first): MNIST 87.5%; Fashion-MNIST 87.5%." in drawn["weights"].told["caption"]
 
 

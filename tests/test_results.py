@@ -368,6 +368,27 @@ def test_ablations_pair_runs_that_differ_in_one_setting(repository):
     assert matched.shared == {"arm": "matched"}  # what the profile makes usual is not told each time
     assert matched.also == {"learning_rate": (0.15, 0.1), "margin": (None, 0.5)}
     assert matched.turned.also["learning_rate"] == (0.1, 0.15)
+    page = f'<a href="../runs/laptop/{STUDY}/mnist-{{0}}-triplet.html" title="mnist-{{0}}-triplet">'
+    runs = [f"{page.format(kind)}mnist-{kind}-triplet</a>" for kind in ("noflip", "simclr")]
+    assert flip.told == f"{flip.ours.signed}, n = 5, **higher** ({runs[0]} against {runs[1]})"
+    assert matched.told == "*not run yet* (`mnist-matched-pair` against `mnist-matched-triplet`)"
+
+
+def test_a_number_links_to_the_runs_that_made_it(repository):
+    repository.record("paper", "mnist-none-triplet")
+    arms = {arm.run: arm for arm in results.arms(STUDY, "paper")}
+    page = f'<a href="../runs/paper/{STUDY}/mnist-none-{{0}}.html" title="mnist-none-{{0}}">'
+    assert arms["mnist-none-triplet"].link(".814") == f"{page.format('triplet')}.814</a>"
+    assert (arms["mnist-none-pair"].link(".5"), arms["mnist-none-pair"].link()) == (".5", "`mnist-none-pair`")
+
+    def comparison():
+        claim = next(one for one in results.judge(STUDY) if one.claim.id == "triplet-over-pair")
+        return next(part for part in claim.comparisons if "mnist-none-pair" in part.runs)
+
+    assert results.linked(comparison(), "+.3") == f"{page.format('triplet')}+.3</a>"
+    repository.record("paper", "mnist-none-pair")
+    linked = f"{page.format('triplet')}+.3</a> {page.format('pair')}[2]</a>"
+    assert results.linked(comparison(), "+.3") == linked
 
 
 # --- cards and blocks ---

@@ -157,16 +157,16 @@ def _comparison_row(part: Comparison) -> str:
         word = f"{word}, n = {part.ours.n}"
     word = word.replace(" = ", "\u00a0=\u00a0")  # stays on one line
     return (
-        f'<tr><td>{_linked(part)}</td><td class="pp-number">{ours}</td>'
+        f'<tr><td>{linked(part)}</td><td class="pp-number">{ours}</td>'
         f'<td class="pp-number pp-paper">{paper}</td><td>{word}</td></tr>'
     )
 
 
-def _linked(part: Comparison) -> str:
-    """Its label, linked to the page of its first recorded run, with [2] for the second."""
+def linked(part: Comparison, words: str = "") -> str:
+    """`words`, by default its label, linked to the page of its first recorded run, with [2] for another."""
     study, profile = part.claim.study, part.claim.profile
     there = [run for run in part.runs if (records.run_folder(profile, study, run) / "record.json").is_file()]
-    texts = [_text(part.label), *(f"[{i}]" for i in range(2, len(there) + 1))]
+    texts = [_text(words or part.label), *(f"[{i}]" for i in range(2, len(there) + 1))]
     links = [
         f'<a href="../runs/{profile}/{study}/{run}.html" title="{run}">{text}</a>'
         for run, text in zip(there, texts, strict=False)

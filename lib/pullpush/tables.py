@@ -68,6 +68,12 @@ class Arm:
         """Its page, as linked from a page in book/results; None without a record."""
         return None if self.record is None else f"../runs/{self.profile}/{self.study}/{self.run}.html"
 
+    def link(self, words: str = "") -> str:
+        """`words`, by default its name, as HTML that links to `page`; without a record they are plain."""
+        if self.page is None:
+            return words or f"`{self.run}`"
+        return f'<a href="{self.page}" title="{self.run}">{words or self.run}</a>'
+
     def interval(self, metric: str) -> Interval | None:
         """The mean of a metric with its interval; None without a record, or where that has no such metric."""
         rows = self.rows
@@ -158,6 +164,13 @@ class Ablation:
     @property
     def verdict(self) -> statistics.Verdict:
         return statistics.verdict(self.ours)
+
+    @property
+    def told(self) -> str:
+        """The difference with n and its word, and the two runs, linked, as Markdown."""
+        ours = self.ours
+        found = f"{ours.signed}, n = {ours.n}, **{self.verdict.word}**" if ours else "*not run yet*"
+        return f"{found} ({self.arm.link()} against {self.base.link()})"
 
     @property
     def turned(self) -> Ablation:
