@@ -57,12 +57,13 @@ def arrays_of(run, seeds, random):
 
 @pytest.fixture
 def write(write_record):
-    """`write(name, level=None, seeds=5, sway=1, profile="laptop", older=False, **metrics)`: a made-up record.
+    """`write(name, level=None, seeds=5, sway=1, profile="laptop", older=False, counts=None, **metrics)`.
 
-    Every score is its level, by default that of the method in LEVELS, swaying with the seed.
+    A made-up record. Every score is its level, by default that of the method in LEVELS, swaying with the
+    seed; counts: another contingency.
     """
 
-    def record(name, level=None, *, seeds=5, sway=1, profile="laptop", older=False, **metrics):
+    def record(name, level=None, *, seeds=5, sway=1, profile="laptop", older=False, counts=None, **metrics):
         run, kind = planned(profile)[name], name.split("-", 1)[1]
         if level is None:
             level = LEVELS.get(kind, LEVELS["lnscc"]) - 0.05 * kind.endswith("no-sizes")
@@ -89,7 +90,8 @@ def write(write_record):
         content = {"seconds": [1000.0 + 500 * (method == "lnscc")] * seeds} | (
             {"method": "0"} if older else {}
         )
-        write_record(run, rows, arrays_of(run, seeds, random), **content)
+        arrays = arrays_of(run, seeds, random) | ({} if counts is None else {"contingency": counts})
+        write_record(run, rows, arrays, **content)
 
     return record
 
@@ -205,7 +207,15 @@ def test_one_seed_and_missing_runs_are_told_and_decide_nothing(write, read_page)
     write("pendigits-lnscc", 0.96)
     write("pendigits-spectral", 0.50)
     _, drawn, said = read_page(STUDY)
-    assert ALWAYS | {"overview", "training", "embedding-pendigits", "weights", "border-usps"} == set(drawn)
+    matrices = {"contingency-usps", "contingency-pendigits"}
+    assert ALWAYS | {
+        "overview",
+        "training",
+        "embedding-pendigits",
+        "weights",
+        "border-usps",
+        *matrices,
+    } == set(drawn)
     rows = rows_of(drawn["beside-usps"])
     assert list(rows["n"][:9]) == [1, 0, 0, 0, 5, 0, 0, 0, 0]
     assert list(rows.index[:5]) == [
@@ -308,7 +318,7 @@ def test_a_goal_is_reached_or_missed_by_the_whole_interval(write, read_page, lev
     goals = read_page(STUDY).drawn["goals"]
     row, told = goals.given[0].set_index("data").loc["USPS"], goals.told["caption"]
     assert ("seed by seed: USPS, accuracy: " in told) == ("decided" in verdict)
-    assert (row["verdict"], row["goal"], row["n"]) == (verdict, "at least .950", 5)
+    assert (row["verdict"], row["goal"], row["n"]) == (verdict, "≥\N{NO-BREAK SPACE}.950", 5)
     assert row["ours"] == pytest.approx(level)
 
 
@@ -355,6 +365,20 @@ def test_a_control_is_the_setting_minus_the_method_seed_by_seed(write, read_page
     assert len(rows) == 6 and "n = 3 or 5 seeds" in told["caption"]
     made = told["run"].provenance()
     assert len(made["records"]) == len(set(made["records"])) == 5 and made["trainings"] == 23
+
+
+def test_classes_that_are_cut_or_have_no_cluster_are_named(write, read_page):
+    counts = np.ones((5, 10, 10), np.int32) + 90 * np.eye(10, dtype=np.int32)
+    counts[0, 0, [0, 5]], counts[0, 5], counts[0, 3, 3] = (50, 41), 1, 180
+    counts[0, 5, 3] = 91  # in seed 0 the zeros have cluster 5 as well, and the fives are with the threes
+    counts[1, :, 9], counts[1, 9, 8], counts[1, 8, 8] = 0, 50, 180  # in seed 1 cluster 9 is empty
+    write("usps-lnscc", counts=counts)
+    write("mnist-lnscc")
+    said = re.sub(r"<[^>]*>", "", read_page(STUDY).said)
+    lost = ("0 is cut", "5 is in the cluster of 3", "9 is in the cluster of 8")
+    found = "; ".join(f"{words} (1 of 5 seeds)" for words in lost)
+    assert f"- USPS: {found}. Most frequent error: 19% of 5 in the cluster of 3." in said
+    assert "- MNIST: every class has its own cluster in every seed. Most frequent error: 1% of " in said
 
 
 def test_figures_say_the_numbers_of_their_runs(write, read_page):
