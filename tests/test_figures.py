@@ -49,6 +49,12 @@ def line(theme):
     return figure
 
 
+def crowd(theme):
+    figure, ax = figures.canvas(7, 5)
+    ax.scatter(*np.random.default_rng(0).normal(size=(2, 3000)), c=np.arange(3000), s=9, cmap="turbo")
+    return figure
+
+
 def images_of(text):
     return re.findall(r"<img [^>]*>", text)
 
@@ -98,6 +104,15 @@ def test_every_form_is_in_one_element():
     assert 'id="fig-a-line"' in text and "<figcaption>What to see, \\(n = 1\\).</figcaption>" in text
     pd.testing.assert_frame_equal(table_of(text), data)
     assert text.count("<figure") == 1 and "pp-live" not in text  # nothing interactive was given
+
+
+@pytest.mark.parametrize(("profile", "budget"), [("laptop", "STILL_BYTES"), ("quick", "BUILT_BYTES")])
+def test_a_still_of_a_committed_notebook_is_the_lighter_one(profile, budget):
+    run = SimpleNamespace(provenance=lambda: PROVENANCE | {"profile": profile})
+    text = figures.render("a-crowd", crowd, "A crowd.", "What to see.", pd.DataFrame({"n": [1]}), run)
+    most = getattr(stills, budget)
+    for image in images_of(text):
+        assert most / 2 < len(payload(re.search(r'src="([^"]+)"', image)[1])) <= most
 
 
 def test_the_fold_says_how_it_was_made():

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -141,7 +142,8 @@ def test_two_full_spheres_stay_small(shown):
         title: {str(stop): directions(n, seed + stop) for stop in (0, 5, 20, 50, 100, 200)}
         for title, seed in (("CC", 0), ("RCC", 1000))
     }
-    figures.spheres("both", **given(n, panels=panels, images=images))
+    recorded = SimpleNamespace(provenance=lambda: {"profile": "laptop"})
+    figures.spheres("both", **given(n, panels=panels, images=images, run=recorded))
     assert len(shown[0]) < 220_000
     uris = re.findall(r'<img class="pp-still[^>]*?src="data:image/[^;]+;base64,([^"]+)"', shown[0])
     light, dark = map(base64.b64decode, uris)

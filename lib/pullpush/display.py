@@ -20,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 
 from pullpush.looks import DARK, THEMES, Theme
-from pullpush.stills import render_still
+from pullpush.stills import BUILT_BYTES, STILL_BYTES, render_still
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,8 +86,9 @@ def render(
     """The HTML that `show` displays."""
     check_words(name, alt, caption)
     images, ratio, width = [], 1.0, 0
+    committed = run is not None and run.provenance().get("profile") in ("laptop", "paper")
     for theme in THEMES:
-        uri, width, height = render_still(still, theme)
+        uri, width, height = render_still(still, theme, STILL_BYTES if committed else BUILT_BYTES)
         ratio = width / height
         # Without the site's style sheet (Jupyter, GitHub) only the light still is seen; the sheet swaps them
         # by theme.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 STILL_BYTES = 16_000  # what one still may weigh: a notebook with a dozen figures stays under 500 kB
+BUILT_BYTES = 40_000  # and where the notebook is built with the book and never committed
 SPRITE_BYTES = 28_000  # what the images in the hovers of one figure may weigh together
 
 
@@ -55,12 +56,14 @@ def canvas(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def render_still(draw: Callable[[Theme], Figure], theme: Theme) -> tuple[str, int, int]:
-    """The still as a data URI, with its size in CSS pixels (96 an inch)."""
+def render_still(
+    draw: Callable[[Theme], Figure], theme: Theme, budget: int = STILL_BYTES
+) -> tuple[str, int, int]:
+    """The still as a data URI of at most `budget` bytes, with its size in CSS pixels (96 an inch)."""
     with style(theme):
         figure = draw(theme)
         inches = figure.get_size_inches()
-        uri = _encode(figure)
+        uri = _encode(figure, budget)
     if (
         "matplotlib.pyplot" in sys.modules
     ):  # drawn with plt: or else the figure stays in memory and is shown a second time
@@ -68,8 +71,8 @@ def render_still(draw: Callable[[Theme], Figure], theme: Theme) -> tuple[str, in
     return uri, round(inches[0] * 96), round(inches[1] * 96)
 
 
-def _encode(figure: Figure) -> str:
-    """SVG where it is small, else the best WebP within STILL_BYTES; a still that holds images takes the
+def _encode(figure: Figure, budget: int) -> str:
+    """SVG where it is small, else the best WebP within the budget; a still that holds images takes the
     smaller form.
     """
     from PIL import Image
@@ -77,15 +80,13 @@ def _encode(figure: Figure) -> str:
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     drawing = _slim(stream.getvalue().decode()).encode()
-    if len(drawing) > STILL_BYTES or b"<image" in drawing:
+    if len(drawing) > budget or b"<image" in drawing:
         # A drawing has few colours: a palette without loss is smaller than lossy WebP and keeps letters
         # crisp.
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=136)
         image = Image.open(stream).convert("RGB")
-        pixels = webp(
-            image.quantize(64, dither=Image.Dither.NONE).convert("RGB"), STILL_BYTES, otherwise=image
-        )
+        pixels = webp(image.quantize(64, dither=Image.Dither.NONE).convert("RGB"), budget, otherwise=image)
         if len(pixels) < len(drawing):
             return "data:image/webp;base64," + base64.b64encode(pixels).decode()
     return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode()
