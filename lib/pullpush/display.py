@@ -86,9 +86,9 @@ def render(
     """The HTML that `show` displays."""
     check_words(name, alt, caption)
     images, ratio, width = [], 1.0, 0
-    committed = run is not None and run.provenance().get("profile") in ("laptop", "paper")
+    built = run is None or run.provenance().get("profile", "quick") == "quick"  # else committed
     for theme in THEMES:
-        uri, width, height = render_still(still, theme, STILL_BYTES if committed else BUILT_BYTES)
+        uri, width, height = render_still(still, theme, BUILT_BYTES if built else STILL_BYTES)
         ratio = width / height
         # Without the site's style sheet (Jupyter, GitHub) only the light still is seen; the sheet swaps them
         # by theme.

@@ -22,7 +22,7 @@ from pullpush import records, statistics
 from pullpush.ledger import Comparison, Judged, by_chance, judge, reported
 from pullpush.parameters import nearest, read_notebook
 from pullpush.statistics import Chip, Interval
-from pullpush.tables import Ablation, Arm, Origin, ablations, arms, label, table
+from pullpush.tables import Ablation, Arm, Origin, ablations, arms, label, run_link, table
 from pullpush.thumbnails import THUMBNAILS, thumbnail
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Ablation", "Arm", "Origin", "ablations", "arms", "card", "chip", "claims", "comparisons",
-    "headline_sentence", "judge", "label", "page_blocks", "reported", "table", "tally", "verdicts", "write",
+    "headline_sentence", "judge", "label", "linked", "page_blocks", "reported", "table", "tally", "verdicts",
+    "write",
 ]  # fmt: skip
 
 CHIPS: tuple[Chip, ...] = ("reproduced", "partly", "not", "n too small", "not run yet")
@@ -167,10 +168,7 @@ def linked(part: Comparison, words: str = "") -> str:
     study, profile = part.claim.study, part.claim.profile
     there = [run for run in part.runs if (records.run_folder(profile, study, run) / "record.json").is_file()]
     texts = [_text(words or part.label), *(f"[{i}]" for i in range(2, len(there) + 1))]
-    links = [
-        f'<a href="../runs/{profile}/{study}/{run}.html" title="{run}">{text}</a>'
-        for run, text in zip(there, texts, strict=False)
-    ]
+    links = [run_link(profile, study, run, text) for run, text in zip(there, texts, strict=False)]
     return " ".join(links) or texts[0]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pullpush import matrix, records, statistics
+from pullpush.display import RUNS
 from pullpush.ledger import reported
 from pullpush.statistics import Interval
 
@@ -46,6 +47,16 @@ def label(value: Any) -> str:
     return LABELS.get(str(value), str(value).replace("_", " "))
 
 
+def run_page(profile: str, study: str, run: str) -> str:
+    """The page of a recorded run, as linked from a page in a folder of the book."""
+    return f"{RUNS}{profile}/{study}/{run}.html"
+
+
+def run_link(profile: str, study: str, run: str, words: str) -> str:
+    """`words` (HTML) linked to the page of a recorded run, whose name shows under the pointer."""
+    return f'<a href="{run_page(profile, study, run)}" title="{run}">{words}</a>'
+
+
 @dataclass(frozen=True)
 class Arm:
     """One run of a profile: planned, recorded, or both."""
@@ -66,13 +77,13 @@ class Arm:
     @property
     def page(self) -> str | None:
         """Its page, as linked from a page in book/results; None without a record."""
-        return None if self.record is None else f"../runs/{self.profile}/{self.study}/{self.run}.html"
+        return None if self.record is None else run_page(self.profile, self.study, self.run)
 
     def link(self, words: str = "") -> str:
         """`words`, by default its name, as HTML that links to `page`; without a record they are plain."""
-        if self.page is None:
+        if self.record is None:
             return words or f"`{self.run}`"
-        return f'<a href="{self.page}" title="{self.run}">{words or self.run}</a>'
+        return run_link(self.profile, self.study, self.run, words or self.run)
 
     def interval(self, metric: str) -> Interval | None:
         """The mean of a metric with its interval; None without a record, or where that has no such metric."""
