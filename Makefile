@@ -6,6 +6,7 @@ PORT ?= 8000
 PROFILE ?= quick
 PAGE ?=
 RERUN ?=
+HOURS ?=
 UPGRADE ?=
 
 VENV := .venv
@@ -46,8 +47,8 @@ book: env ## run every notebook at quick size, then render the site
 	$(BIN)/python -m pullpush.stage
 	@echo "Open file://$(CURDIR)/$(HTML)/index.html, or: make serve"
 
-runs: env ## the runs of a profile that have no record yet: PROFILE=laptop|paper [RERUN=stale|RUN] [JOBS=2]
-	$(SNAKEMAKE) profile=$(PROFILE) $(if $(RERUN),rerun=$(RERUN))
+runs: env ## the runs of a profile that have no record yet: PROFILE=laptop|paper [RERUN=stale|RUN] [HOURS=yes] [JOBS=2]
+	$(SNAKEMAKE) profile=$(PROFILE) $(if $(RERUN),rerun=$(RERUN)) $(if $(HOURS),hours=yes)
 
 exercises: env ## the chapters as notebooks for students, without their solutions, into _build/exercises
 	@$(BIN)/python -m pullpush.cli exercises

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from pullpush import matrix
 from pullpush.parameters import code_cells, read_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +140,15 @@ def test_no_file_is_large():
     sizes = {path.relative_to(ROOT): path.stat().st_size for path in tracked()}
     assert {path: size for path, size in sizes.items() if size > limits.get(path.suffix, 1_000_000)} == {}
     assert sum(size for path, size in sizes.items() if path.parts[0] == "papermill_runs") < 30_000_000
+
+
+def test_a_laptop_study_takes_three_hours_of_two_cores():
+    """As its records tell; what goes beyond is marked. No record, no hours."""
+    hours = Counter()
+    for run in matrix.read_profile("laptop"):
+        if run.needs is None and run.record:
+            hours[run.study] += sum(run.record.content["seconds"]) / 3600
+    assert {study: spent for study, spent in hours.items() if spent > 3 * 2} == {}
 
 
 # --- the Pythons it is for: 3.11 to 3.13; only the running one is ever tried here ---

@@ -84,6 +84,10 @@ def run(
     rerun: Annotated[
         str | None, typer.Option(help="'stale' or the name of a run: execute it although it has a record.")
     ] = None,
+    hours: Annotated[
+        bool,
+        typer.Option("--hours", help="Also the runs that go beyond the hours of their profile."),
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do not use the seeds kept by an earlier attempt.")
     ] = False,
@@ -126,8 +130,9 @@ def run(
             raise ParameterError("-p, --name and --out are for a single run: name its study too.")
         else:
             which = "stale" if recheck else rerun
-            pending = matrix.pending(profile, which, say=lambda line: typer.echo(line, err=True))
-            planned = [plan for plan in pending if study in (None, plan.study)]
+            planned = matrix.pending(
+                profile, which, study=study, hours=hours, say=lambda line: typer.echo(line, err=True)
+            )
             if recheck:  # only what has a record to keep
                 planned = [plan for plan in planned if plan.done]
         if single and not show:

@@ -25,22 +25,32 @@ def blocks(root: Path) -> dict[str, str]:
 def cost(frame: Any) -> str:
     """A table with one row a study and profile: runs recorded and planned, trainings, hours, machines.
 
-    frame: what `runs.load_records` gives, one row a seed. Hours are those of one core, or of one GPU.
+    frame: what `runs.load_records` gives, one row a seed. Hours are those of one core, or of one GPU; after a
+    plus stand those of runs that go beyond the hours of their profile.
     """
     lines = [
         "| study | profile | runs recorded | of | trainings | hours | machine |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for profile in PROFILES:
-        planned = Counter(run.study for run in matrix.read_profile(profile, missing_ok=True))
+        plan = matrix.read_profile(profile, missing_ok=True)
+        planned = Counter(run.study for run in plan)
+        beyond = {(run.study, run.name) for run in plan if run.needs == "hours"}
         part = frame[frame["profile"] == profile] if len(frame) else frame
         for study, count in planned.items():
             mine = part[part["study"] == study] if len(part) else part
             done = mine["run"].nunique() if len(mine) else 0
-            hours = f"{mine['seconds'].sum() / 3600:.1f}" if done else "–"
+            hours = _hours(mine, {name for of, name in beyond if of == study}) if done else "–"
             device = ", ".join(sorted(set(mine["device"]))) if done else "not run yet"
             lines.append(f"| `{study}` | {profile} | {done} | {count} | {len(mine)} | {hours} | {device} |")
     return "\n".join(lines)
+
+
+def _hours(rows: Any, beyond: set[str]) -> str:
+    """Hours of the profile's own runs, and of those beyond."""
+    later = rows["run"].isin(beyond)
+    hours = [rows.loc[part, "seconds"].sum() / 3600 for part in (~later, later)]
+    return " + ".join(f"{each:.1f}" for each in (hours if later.any() else hours[:1]))
 
 
 def stale(root: Path, frame: Any) -> str:

@@ -9,6 +9,9 @@ papermill_runs/<profile>.yaml:
         runs:
           mnist-none-triplet: {data: mnist, views: none, loss: triplet}
           a-large-one: {needs: gpu, data: cifar10}
+          a-further-one: {needs: hours, data: mnist, batch_size: 8}
+
+A run that needs hours goes beyond those that its profile promises: it waits until it is asked for.
 """
 
 import functools
@@ -72,8 +75,8 @@ def read_profile(profile: str, *, missing_ok: bool = False) -> list[Planned]:
             check_name(str(name), where)
             given = {"profile": profile, **(entry.get("defaults") or {}), **(settings or {})}
             needs = given.pop("needs", None)
-            if needs not in (None, "gpu"):
-                raise ParameterError(f"{here}: needs '{needs}' is unknown. A run can only need 'gpu'.")
+            if needs not in (None, "gpu", "hours"):
+                raise ParameterError(f"{here}: needs '{needs}' is unknown. A run can need 'gpu' or 'hours'.")
             try:
                 parameters = schema.validate(given)
             except ParameterError as error:
@@ -112,26 +115,39 @@ def pending(
     profile: str,
     rerun: str | None = None,
     *,
+    study: str | None = None,
     gpu: bool | None = None,
+    hours: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Planned]:
-    """The runs of a profile that have no record with exactly these parameters, in order.
+    """The runs of a profile, or of one study of it, without a record of exactly these parameters, in order.
 
     rerun: 'stale' adds the runs whose record was made by older code; the name of a run (or study/run) adds
     that run. Neither file times nor code changes add any by themselves. gpu: whether the runs will find a
-    GPU; None asks torch. Runs that need one are left out where there is none, and `say` is told so.
+    GPU; None asks torch. Runs that need one are left out where there is none. hours: whether to do those that
+    go beyond the hours of the profile too; the one that `rerun` names is done anyway. What is left out, `say`
+    is told. Raises ParameterError for a profile, study or run that there is not.
     """
     planned = read_profile(profile)
+    studies = {run.study for run in planned}
+    if study and study not in studies:
+        raise ParameterError(f"No study '{study}' in profile {profile}. {nearest(study, sorted(studies))}")
     names = {run.name for run in planned} | {f"{run.study}/{run.name}" for run in planned}
     if rerun not in (None, "", "stale") and rerun not in names:
         raise ParameterError(
             f"No run '{rerun}' in profile {profile}. {nearest(str(rerun), ['stale', *sorted(names)])}"
         )
+    planned = [run for run in planned if study in (None, run.study)]
     wanted = [run for run in planned if not run.done or named(run, rerun) or (rerun == "stale" and run.stale)]
     skipped = [run for run in wanted if run.needs == "gpu" and not (gpu_present() if gpu is None else gpu)]
-    if skipped:
-        say(f"Skipped, as there is no GPU here: {', '.join(run.name for run in skipped)}.")
-    return [run for run in wanted if run not in skipped]
+    later = [run for run in wanted if run.needs == "hours" and not hours and not named(run, rerun)]
+    for left_out, why in (
+        (skipped, "Skipped, as there is no GPU here"),
+        (later, f"Left to --hours (make: HOURS=yes), as they go beyond the hours of {profile}"),
+    ):
+        if left_out:
+            say(f"{why}: {', '.join(run.name for run in left_out)}.")
+    return [run for run in wanted if run not in skipped + later]
 
 
 def named(run: Planned, rerun: str | None) -> bool:

@@ -45,6 +45,7 @@ class TestMistakes:
             (("toi",), "Unknown study 'toi': no such notebook. Did you mean 'toy'?"),
             (("toy", "--profile", "papr"), "Unknown profile 'papr'. There are: laptop."),
             (("toy", "--profile", "papr", "-p", "epochs", "2"), "profile='papr' is not allowed"),
+            (("toi", "--profile", "laptop"), "No study 'toi' in profile laptop. Did you mean 'toy'?"),
             (
                 ("toy", "--profile", "laptop", "--name", "tow"),
                 "No run 'tow' of toy in profile laptop. Did you mean 'two'?",
@@ -218,6 +219,12 @@ class TestWhichRun:
         assert call("run", "--profile", "laptop", "--list") == (0, "toy/one\ntoy/two\n")
         assert call("run", "toy", "--profile", "laptop", "--list") == (0, "toy/one\ntoy/two\n")
         assert call("run", "toy", "-p", "epochs", "3", "--profile", "laptop", "--list") == (0, "toy/one\n")
+        two = "one: {needs: hours, epochs: 1}, two: {epochs: 2}"
+        light.profile("laptop", f"studies: {{toy: {{runs: {{{two}}}}}}}\n")
+        code, printed = call("run", "--profile", "laptop", "--list")
+        assert (code, printed.splitlines()[-1]) == (0, "toy/two")
+        assert "as they go beyond the hours of laptop: one." in printed
+        assert call("run", "--profile", "laptop", "--hours", "--list") == (0, "toy/one\ntoy/two\n")
         assert asked == []
 
 

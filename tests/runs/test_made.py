@@ -30,6 +30,13 @@ def test_cost_and_what_is_stale(light: Any) -> None:
     blocks = made.blocks(light.path)
     assert f"| `toy` | laptop | 2 | 2 | {seeds} | {seeds / 2:.1f} | cpu |" in blocks["cost"]
     assert blocks["stale"].startswith("None.")
+    plan = light.path / "papermill_runs" / "laptop.yaml"
+    planned = plan.read_text()
+    plan.write_text(planned.replace("one: {", "one: {needs: hours, "))
+    first = len(light.record("one")["metrics"])
+    told = f"{(seeds - first) / 2:.1f} + {first / 2:.1f}"
+    assert f"| `toy` | laptop | 2 | 2 | {seeds} | {told} | cpu |" in made.blocks(light.path)["cost"]
+    plan.write_text(planned)
 
     text = light.notebook.read_text()
     light.notebook.write_text(text.replace("def one_seed(seed):", "def one_seed(seed, more=0):"))

@@ -102,6 +102,24 @@ class TestPending:
         monkeypatch.setattr(matrix, "gpu_present", lambda: gpu)
         assert names() == (["one", "two"] if gpu else ["two"])
 
+    def test_runs_beyond_the_hours_of_their_profile(self, light: Any) -> None:
+        """They wait for `hours`, or to be named; their records count like any other's."""
+        edit(light, "{loss: pair}", "{needs: hours, loss: pair}")
+        said: list[str] = []
+        assert names(say=said.append) == ["two"]
+        assert said == ["Left to --hours (make: HOURS=yes), as they go beyond the hours of laptop: one."]
+        assert names(hours=True, say=said.append) == names(rerun="one", say=said.append) == ["one", "two"]
+        plan = (light.path / "papermill_runs" / "laptop.yaml").read_text()
+        light.profile("laptop", plan + "  bare: {runs: {bare: {}}}\n")
+        light.notebook.with_name("bare.ipynb").write_text(light.notebook.read_text())
+        assert names(study="bare", say=said.append) == ["bare"]  # nor is more said than of that study
+        light.profile("laptop", plan)
+        assert len(said) == 1
+        for run in runs.pending("laptop", hours=True):
+            finish(run)
+        assert names(hours=True) == names(say=said.append) == []
+        assert len(said) == 1
+
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),

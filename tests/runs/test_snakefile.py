@@ -88,6 +88,17 @@ def test_a_wrong_name_starts_nothing(tree: Any) -> None:
     assert "No run 'tow' in profile laptop. Did you mean 'two'?" in printed
 
 
+def test_runs_beyond_the_hours_of_a_profile_wait_for_hours(tree: Any) -> None:
+    plan = tree.path / "papermill_runs" / "laptop.yaml"
+    plan.write_text(plan.read_text().replace("{loss: pair}", "{needs: hours, loss: pair}"))
+    printed = snakemake(tree, "--config", "profile=laptop", "-n")[1]
+    assert jobs(printed) == {"toy_two": 1}
+    assert "as they go beyond the hours of laptop: one." in printed
+    assert jobs(snakemake(tree, "--config", "profile=laptop", "hours=yes", "-n")[1]) == {
+        "toy_one": 1, "toy_two": 1
+    }  # fmt: skip
+
+
 def test_quick_follows_its_inputs(tree: Any) -> None:
     quick = "profile: quick\nstudies:\n  toy:\n    runs:\n      toy: {epochs: 1}\n"
     tree.profile("quick", quick)
