@@ -50,7 +50,7 @@ def _hours(rows: Any, beyond: set[str]) -> str:
     """Hours of the profile's own runs, and of those beyond."""
     later = rows["run"].isin(beyond)
     hours = [rows.loc[part, "seconds"].sum() / 3600 for part in (~later, later)]
-    return "&nbsp;+&nbsp;".join(f"{each:.1f}" for each in (hours if later.any() else hours[:1]))
+    return " + ".join(f"{each:.1f}" for each in (hours if later.any() else hours[:1]))
 
 
 def stale(root: Path, frame: Any) -> str:

@@ -34,7 +34,7 @@ def test_cost_and_what_is_stale(light: Any) -> None:
     planned = plan.read_text()
     plan.write_text(planned.replace("one: {", "one: {needs: hours, "))
     first = len(light.record("one")["metrics"])
-    told = f"{(seeds - first) / 2:.1f}&nbsp;+&nbsp;{first / 2:.1f}"
+    told = f"{(seeds - first) / 2:.1f} + {first / 2:.1f}"
     assert f"| `toy` | laptop | 2 | 2 | {seeds} | {told} | cpu |" in made.blocks(light.path)["cost"]
     plan.write_text(planned)
 
