@@ -35,19 +35,19 @@ def cost(frame: Any) -> str:
     for profile in PROFILES:
         plan = matrix.read_profile(profile, missing_ok=True)
         planned = Counter(run.study for run in plan)
-        beyond = {(run.study, run.name) for run in plan if run.needs == "hours"}
         part = frame[frame["profile"] == profile] if len(frame) else frame
         for study, count in planned.items():
             mine = part[part["study"] == study] if len(part) else part
             done = mine["run"].nunique() if len(mine) else 0
-            hours = _hours(mine, {name for of, name in beyond if of == study}) if done else "–"
+            beyond = {run.name for run in plan if run.study == study and run.needs == "hours"}
+            hours = _hours(mine, beyond) if done else "–"
             device = ", ".join(sorted(set(mine["device"]))) if done else "not run yet"
             lines.append(f"| `{study}` | {profile} | {done} | {count} | {len(mine)} | {hours} | {device} |")
     return "\n".join(lines)
 
 
 def _hours(rows: Any, beyond: set[str]) -> str:
-    """Hours of the profile's own runs, and of those beyond."""
+    """Hours of the profile's own runs, and after a plus of those beyond, by name; rows: one a seed."""
     later = rows["run"].isin(beyond)
     hours = [rows.loc[part, "seconds"].sum() / 3600 for part in (~later, later)]
     return " + ".join(f"{each:.1f}" for each in (hours if later.any() else hours[:1]))

@@ -219,8 +219,8 @@ class TestWhichRun:
         assert call("run", "--profile", "laptop", "--list") == (0, "toy/one\ntoy/two\n")
         assert call("run", "toy", "--profile", "laptop", "--list") == (0, "toy/one\ntoy/two\n")
         assert call("run", "toy", "-p", "epochs", "3", "--profile", "laptop", "--list") == (0, "toy/one\n")
-        two = "one: {needs: hours, epochs: 1}, two: {epochs: 2}"
-        light.profile("laptop", f"studies: {{toy: {{runs: {{{two}}}}}}}\n")
+        plan = light.path / "papermill_runs" / "laptop.yaml"
+        light.profile("laptop", plan.read_text().replace("one: {", "one: {needs: hours, "))
         code, printed = call("run", "--profile", "laptop", "--list")
         assert (code, printed.splitlines()[-1]) == (0, "toy/two")
         assert "as they go beyond the hours of laptop: one." in printed
